@@ -1,0 +1,90 @@
+"""The meter: every second from start to stop belongs to exactly one phase, and nothing is computed from a plan.
+
+Time is read from a clock, joules from a power reader, and work (tokens, FLOPs, bytes) is what the caller reports
+as executed. Between phases the meter runs on in the job's resting phase, so the phases add up to the whole time.
+Thread-safe: a server's engine meters while another thread reads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from twobills.meter.clock import Clock, monotonic
+from twobills.meter.power import PowerReader
+from twobills.usage import Energy, Job, Origin, Phase, PhaseUsage, Usage
+
+
+class Meter:
+    """Accumulates one job's measured usage. ``resting`` is the phase that time outside any phase belongs to."""
+
+    def __init__(
+        self, job: Job, *, n_chips: int, power: PowerReader, resting: Phase, clock: Clock = monotonic
+    ) -> None:
+        self._job, self._n_chips, self._power, self._clock = job, n_chips, power, clock
+        self._resting = resting
+        self._lock = threading.Lock()
+        self._total: dict[Phase, PhaseUsage] = {}
+        self._untaken: dict[Phase, PhaseUsage] = {}
+        self._last_s, self._last_j = clock(), power.read_j()
+
+    def record(self, shares: Mapping[Phase, float], work: Mapping[Phase, PhaseUsage]) -> None:
+        """Charges the time and joules since the last record to phases by ``shares`` (sum 1), and adds their work.
+
+        ``work`` carries tokens, FLOPs and bytes as executed; its own chip-seconds and joules must be zero.
+        """
+        with self._lock:
+            elapsed_s, joules = self._since_last()
+            for phase in {**shares, **work}:
+                share = shares.get(phase, 0.0)
+                reading = PhaseUsage(
+                    chip_s=elapsed_s * self._n_chips * share, energy=Energy.of(joules * share, self._power.stamp)
+                )
+                self._add(phase, reading + work.get(phase, PhaseUsage()))
+
+    def rest(self) -> None:
+        """Charges the time since the last record to the resting phase."""
+        self.record({self._resting: 1.0}, {})
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[WorkTally]:
+        """Charges the body's time to ``phase``; the tally collects what it executed. Kept even if the body fails."""
+        self.rest()
+        tally = WorkTally()
+        try:
+            yield tally
+        finally:
+            self.record({phase: 1.0}, {phase: tally.work})
+
+    def usage(self) -> Usage:
+        """Everything measured until the last record."""
+        with self._lock:
+            return Usage(job=self._job, origin=Origin.MEASURED, phases=dict(self._total))
+
+    def take(self) -> Usage:
+        """What was measured since the last ``take``: the readings of a run add up to its usage."""
+        with self._lock:
+            taken, self._untaken = self._untaken, {}
+            return Usage(job=self._job, origin=Origin.MEASURED, phases=taken)
+
+    def _add(self, phase: Phase, reading: PhaseUsage) -> None:
+        for totals in (self._total, self._untaken):
+            totals[phase] = totals.get(phase, PhaseUsage()) + reading
+
+    def _since_last(self) -> tuple[float, float]:
+        now_s, now_j = self._clock(), self._power.read_j()
+        elapsed_s, joules = now_s - self._last_s, now_j - self._last_j
+        self._last_s, self._last_j = now_s, now_j
+        return elapsed_s, joules
+
+
+class WorkTally:
+    """Work reported while a phase runs."""
+
+    def __init__(self) -> None:
+        self.work = PhaseUsage()
+
+    def add(self, *, tokens: float, flops: float, bytes: float) -> None:
+        """Adds executed work."""
+        self.work = self.work + PhaseUsage(tokens=tokens, flops=flops, bytes=bytes)

@@ -1,0 +1,135 @@
+"""Joules, from the best source this machine has: NVML's energy counter, RAPL, else watts x time as declared.
+
+Every reader returns joules since it was made, together with how it knows (``Stamp``). A source that is absent is
+absent: nothing here turns a missing sensor into zero. RAPL counts a whole package, so on a shared host it holds
+other people's work too; it is therefore stamped ``estimated`` unless the machine is ours alone, which we cannot
+know, and NVML's counter, which is per GPU, is stamped ``measured``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pynvml
+
+from twobills.meter.clock import Clock, monotonic
+from twobills.usage import Stamp
+
+RAPL_ROOT = Path("/sys/class/powercap")
+
+
+class PowerReader(Protocol):
+    """Joules so far, and how they are known."""
+
+    name: str
+    stamp: Stamp
+
+    def read_j(self) -> float: ...
+
+
+class DeclaredPower:
+    """Watts from the catalogue x wall time x chips: a declaration, not a measurement."""
+
+    stamp = Stamp.DECLARED
+
+    def __init__(self, watts_per_chip: float, n_chips: int, clock: Clock = monotonic) -> None:
+        self.name = f"declared {watts_per_chip:g} W per chip"
+        self._watts = watts_per_chip * n_chips
+        self._clock = clock
+        self._start_s = clock()
+
+    def read_j(self) -> float:
+        """Joules since this reader was made."""
+        return (self._clock() - self._start_s) * self._watts
+
+
+class NvmlPower:
+    """NVML's total energy counter (millijoules since the driver loaded), summed over some GPUs."""
+
+    name = "NVML energy counter"
+    stamp = Stamp.MEASURED
+
+    def __init__(self, indices: Sequence[int]) -> None:
+        self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in indices]
+        self._start_mj = self._total_mj()
+
+    def _total_mj(self) -> int:
+        return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) for handle in self._handles)
+
+    def read_j(self) -> float:
+        """Joules since this reader was made."""
+        return (self._total_mj() - self._start_mj) / 1e3
+
+
+class RaplPower:
+    """Intel's and AMD's package energy counters (microjoules, wrapping), summed over packages."""
+
+    name = "RAPL package counters"
+    stamp = Stamp.ESTIMATED
+
+    def __init__(self, zones: Sequence[Path]) -> None:
+        self._zones = list(zones)
+        self._wrap_uj = [int((zone / "max_energy_range_uj").read_text()) for zone in self._zones]
+        self._last_uj = [self._raw_uj(zone) for zone in self._zones]
+        self._joules = 0.0
+
+    @staticmethod
+    def _raw_uj(zone: Path) -> int:
+        return int((zone / "energy_uj").read_text())
+
+    def read_j(self) -> float:
+        """Joules since this reader was made; call it at least once per wrap (about an hour at full load)."""
+        for i, zone in enumerate(self._zones):
+            now = self._raw_uj(zone)
+            self._joules += ((now - self._last_uj[i]) % self._wrap_uj[i]) / 1e6
+            self._last_uj[i] = now
+        return self._joules
+
+
+def rapl_zones(root: Path = RAPL_ROOT) -> list[Path]:
+    """Package-level RAPL zones whose counter this user may read."""
+    zones = []
+    for zone in sorted(root.glob("*-rapl:?")):
+        try:
+            (zone / "energy_uj").read_text()
+        except OSError:
+            continue
+        zones.append(zone)
+    return zones
+
+
+def nvml_energy_gpus() -> list[int]:
+    """Indices of GPUs that have an energy counter; empty without a driver."""
+    try:
+        pynvml.nvmlInit()
+        return [i for i in range(pynvml.nvmlDeviceGetCount()) if _has_energy_counter(i)]
+    except pynvml.NVMLError:
+        return []
+
+
+def power_counters() -> list[str]:
+    """The hardware counters that exist here and can be read, in words; empty if there are none."""
+    counters: list[tuple[str, Callable[[], bool]]] = [
+        (NvmlPower.name, lambda: bool(nvml_energy_gpus())),
+        (RaplPower.name, lambda: bool(rapl_zones())),
+    ]
+    return [name for name, present in counters if present()]
+
+
+def best_reader(*, on_gpu: bool, watts_per_chip: float, n_chips: int) -> PowerReader:
+    """The best source for this device: its counter, else the declaration."""
+    if on_gpu and (gpus := nvml_energy_gpus()):
+        return NvmlPower(gpus[:n_chips])
+    if not on_gpu and (zones := rapl_zones()):
+        return RaplPower(zones)
+    return DeclaredPower(watts_per_chip, n_chips)
+
+
+def _has_energy_counter(index: int) -> bool:
+    try:
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(index))
+    except pynvml.NVMLError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""NOUNS: frozen facts about models, machines, runs, loads and prices. No formula lives here."""
