@@ -1,0 +1,1 @@
+"""MECHANICS: what happens to requests, without torch and without a clock."""
