@@ -1,0 +1,1 @@
+"""PRICE: what usage costs."""

@@ -1,0 +1,1 @@
+"""PREDICTED BILLS: usage forecast from specs, priced like any other usage."""

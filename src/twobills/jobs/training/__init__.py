@@ -1,0 +1,1 @@
+"""The first job: data in, frozen weights out."""

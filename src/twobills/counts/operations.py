@@ -1,0 +1,189 @@
+"""A step taken apart: the operations that a training step and an engine step are made of, with FLOPs and bytes.
+
+Written for the network as both jobs run it (one call per operator, nothing fused), so that a forecast can charge
+each operation to what binds it. A "pass" is one tensor read or written once. Gradients of a product are two products;
+gradients of a streaming operation move about twice its bytes. Optimiser: AdamW on embedding, head and norms, Muon's
+five Newton-Schulz iterations on the projections (Jordan 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from twobills.counts.memory import kv_bytes_per_token, weight_bytes
+from twobills.counts.params import count_params
+from twobills.specs.dtype import DType
+from twobills.specs.efficiency import OpKind
+from twobills.specs.model import ModelSpec
+
+NEWTON_SCHULZ_STEPS = 5
+_FP32 = DType.FP32.bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """``calls`` operator calls of one kind; FLOPs and bytes are of all of them together."""
+
+    name: str
+    kind: OpKind
+    flops: float
+    bytes: float
+    calls: float
+
+    def times(self, n: float) -> Operation:
+        """The same operation ``n`` times."""
+        return replace(self, flops=self.flops * n, bytes=self.bytes * n, calls=self.calls * n)
+
+
+def train_step_operations(model: ModelSpec, *, batch_size: int, seq_len: int, dtype: DType) -> list[Operation]:
+    """Everything one optimiser step does: forward, backward, update."""
+    n_tokens = batch_size * seq_len
+    forward = [
+        *_trunk(model, n_tokens, dtype),
+        *_square_attention(model, n_tokens, seq_len, dtype),
+        *_head(model, n_tokens, dtype),
+        *_cross_entropy(model, n_tokens, dtype),
+    ]
+    backward = [replace(op.times(2), name=f"{op.name}, backward") for op in forward]
+    return [*forward, *backward, *_optimiser(model, dtype)]
+
+
+def evaluate_operations(model: ModelSpec, *, batch_size: int, seq_len: int, dtype: DType) -> list[Operation]:
+    """One forward pass with loss over a batch."""
+    n_tokens = batch_size * seq_len
+    return [
+        *_trunk(model, n_tokens, dtype),
+        *_square_attention(model, n_tokens, seq_len, dtype),
+        *_head(model, n_tokens, dtype),
+        *_cross_entropy(model, n_tokens, dtype),
+    ]
+
+
+def engine_step_operations(
+    model: ModelSpec, *, n_tokens: float, n_attended: float, n_logits: float, n_chunks: int, dtype: DType
+) -> list[Operation]:
+    """One engine step over a flat batch: ``n_chunks`` separate attention calls per layer (decodes are one)."""
+    heads, attended_bytes = model.n_heads * model.d_head, n_attended * model.n_kv_heads * model.d_head * dtype.bytes
+    layers = model.n_layers
+    attention = [
+        Operation(
+            name="attention products",
+            kind=OpKind.ATTENTION,
+            flops=4 * layers * heads * n_attended,
+            bytes=2 * layers * attended_bytes,
+            calls=2 * layers * n_chunks,
+        ),
+        Operation(
+            name="softmax",
+            kind=OpKind.SOFTMAX,
+            flops=0,
+            bytes=2 * layers * model.n_heads * n_attended * dtype.bytes,
+            calls=layers * n_chunks,
+        ),
+        _streaming("KV cache", 4 * layers * attended_bytes, calls=6 * layers * n_chunks),
+    ]
+    sampling = _streaming("sampling", 4 * n_logits * model.vocab_size * _FP32, calls=8)
+    return [*_trunk(model, n_tokens, dtype), *attention, *_head(model, n_logits, dtype), sampling]
+
+
+def total_flops(operations: Iterable[Operation]) -> float:
+    """FLOPs of all of them."""
+    return sum(op.flops for op in operations)
+
+
+def total_bytes(operations: Iterable[Operation]) -> float:
+    """Bytes of all of them."""
+    return sum(op.bytes for op in operations)
+
+
+def engine_step_bytes(model: ModelSpec, *, n_tokens: float, n_attended: float, dtype: DType) -> float:
+    """Bytes that an engine step cannot avoid: weights once, the attended KV read, the new KV written."""
+    per_token = kv_bytes_per_token(model, dtype)
+    return weight_bytes(model, dtype) + per_token * (n_attended + n_tokens)
+
+
+def _trunk(model: ModelSpec, n_tokens: float, dtype: DType) -> Iterator[Operation]:
+    """All layers but the mixing of values."""
+    d, heads, kv = model.d_model, model.n_heads * model.d_head, model.n_kv_heads * model.d_head
+    shapes = {
+        "query projection": (d, heads),
+        "key and value projections": (d, 2 * kv),
+        "output projection": (heads, d),
+        "gate and up projections": (d, 2 * model.d_ff),
+        "down projection": (model.d_ff, d),
+    }
+    for name, (rows, columns) in shapes.items():
+        calls = 2 if " and " in name else 1
+        yield _product(name, n_tokens, rows, columns, dtype, calls).times(model.n_layers)
+    element = n_tokens * dtype.bytes * model.n_layers
+    yield _streaming("norms", 2 * 3 * d * element, calls=2 * model.n_layers)
+    yield _streaming("residuals", 2 * 3 * d * element, calls=2 * model.n_layers)
+    yield _streaming("rotary positions", 9 * (heads + kv) * element, calls=12 * model.n_layers)
+    yield _streaming("gating", 5 * model.d_ff * element, calls=2 * model.n_layers)
+    yield _streaming("embedding", 2 * d * n_tokens * dtype.bytes, calls=1)
+
+
+def _square_attention(model: ModelSpec, n_tokens: float, seq_len: int, dtype: DType) -> Iterator[Operation]:
+    """Training's attention: whole squares in batched products, keys and values repeated to every head."""
+    heads = model.n_heads * model.d_head
+    square = n_tokens * seq_len * model.n_heads * dtype.bytes
+    element = n_tokens * heads * dtype.bytes
+    yield Operation(
+        name="attention products",
+        kind=OpKind.ATTENTION,
+        flops=4 * n_tokens * seq_len * heads,
+        bytes=2 * (square + 3 * element),
+        calls=2,
+    ).times(model.n_layers)
+    yield Operation(name="softmax", kind=OpKind.SOFTMAX, flops=0, bytes=2 * square, calls=1).times(model.n_layers)
+    yield _streaming("head layout", 10 * element, calls=6).times(model.n_layers)
+
+
+def _head(model: ModelSpec, n_logits: float, dtype: DType) -> Iterator[Operation]:
+    yield _product("output head", n_logits, model.d_model, model.vocab_size, dtype, calls=1)
+
+
+def _cross_entropy(model: ModelSpec, n_logits: float, dtype: DType) -> Iterator[Operation]:
+    logits = n_logits * model.vocab_size
+    yield _streaming("logits to fp32", logits * (dtype.bytes + _FP32), calls=1)
+    yield Operation(name="cross-entropy", kind=OpKind.SOFTMAX, flops=0, bytes=2 * logits * _FP32, calls=2)
+
+
+def _optimiser(model: ModelSpec, dtype: DType) -> Iterator[Operation]:
+    params = count_params(model)
+    adam = params.total - params.layer_matmul
+    yield _streaming("AdamW", adam * (9 * _FP32 + 3 * dtype.bytes), calls=8)
+    passes = 4 * NEWTON_SCHULZ_STEPS * dtype.bytes + 12 * _FP32
+    yield _streaming("Muon", params.layer_matmul * passes, calls=60)
+    yield Operation(
+        name="Newton-Schulz products",
+        kind=OpKind.ATTENTION,
+        flops=NEWTON_SCHULZ_STEPS * sum(_newton_schulz_flops(r, c) for r, c in _matrices(model)),
+        bytes=0,
+        calls=4 * 3 * NEWTON_SCHULZ_STEPS,
+    )
+
+
+def _matrices(model: ModelSpec) -> list[tuple[int, int]]:
+    """Shapes of all projections, one entry per matrix."""
+    d, heads, kv = model.d_model, model.n_heads * model.d_head, model.n_kv_heads * model.d_head
+    per_layer = [(d, heads), (d, kv), (d, kv), (heads, d), (d, model.d_ff), (d, model.d_ff), (model.d_ff, d)]
+    return per_layer * model.n_layers
+
+
+def _newton_schulz_flops(rows: int, columns: int) -> float:
+    """One iteration X <- aX + (bA + cAA)X with A = XX^T, on the smaller side."""
+    small, large = sorted((rows, columns))
+    return 4 * small * small * large + 2 * small**3
+
+
+def _product(name: str, n_tokens: float, rows: int, columns: int, dtype: DType, calls: int) -> Operation:
+    moved = n_tokens * (rows * calls + columns) + rows * columns
+    return Operation(
+        name=name, kind=OpKind.MATMUL, flops=2 * n_tokens * rows * columns, bytes=moved * dtype.bytes, calls=calls
+    )
+
+
+def _streaming(name: str, n_bytes: float, calls: float) -> Operation:
+    return Operation(name=name, kind=OpKind.ELEMENTWISE, flops=0, bytes=n_bytes, calls=calls)

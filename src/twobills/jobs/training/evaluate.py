@@ -1,0 +1,88 @@
+"""Held-out quality in bits per byte: what the model would need to write each byte of text it has never seen.
+
+Bits per byte do not depend on the tokenizer and compare with a compressor's output. Every token of every held-out
+document is predicted exactly once, in windows that do not cross documents and whose first token sees only the
+end-of-text token before it: an upper bound, as a longer context would help.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from twobills.jobs.nn.attention import CausalAttention
+from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.training.corpus import Document
+from twobills.jobs.training.tokens import TokenArray
+
+_NOT_PREDICTED = -1
+
+
+class Evaluation(NamedTuple):
+    """The loss over held-out documents."""
+
+    nats: float
+    n_tokens: int
+    """Tokens predicted."""
+    n_rows: int
+    """Windows that ran, each ``seq_len`` long, padding included."""
+
+
+def evaluate(
+    network: Decoder, documents: list[TokenArray], *, batch_size: int, seq_len: int, attend: CausalAttention
+) -> Evaluation:
+    """Total loss of all documents in nats. Documents begin with the end-of-text token."""
+    nats, n_tokens, n_rows = 0.0, 0, 0
+    device = network.lm_head.weight.device
+    with torch.inference_mode():
+        for inputs, targets in _windows(documents, batch_size, seq_len):
+            positions = torch.arange(seq_len, device=device)
+            hidden = network.hidden(inputs.to(device), positions, attend)
+            loss = F.cross_entropy(
+                network.logits(hidden).flatten(0, 1),
+                targets.to(device).flatten(),
+                ignore_index=_NOT_PREDICTED,
+                reduction="sum",
+            )
+            nats += float(loss)
+            n_tokens += int((targets != _NOT_PREDICTED).sum())
+            n_rows += len(inputs)
+    return Evaluation(nats, n_tokens, n_rows)
+
+
+def bits_per_byte(nats: float, n_bytes: int) -> float:
+    """Bits that each byte costs."""
+    return nats / math.log(2) / n_bytes
+
+
+def gzip_bits_per_byte(documents: list[Document]) -> float:
+    """What ``gzip -9`` needs for each byte, file by file."""
+    packed = sum(len(gzip.compress(document.content, compresslevel=9, mtime=0)) for document in documents)
+    return 8 * packed / sum(len(document.content) for document in documents)
+
+
+def xz_bits_per_byte(documents: list[Document]) -> float:
+    """What ``xz -9e`` needs for each byte of all documents in one stream."""
+    whole = b"".join(document.content for document in documents)
+    return 8 * len(lzma.compress(whole, preset=9 | lzma.PRESET_EXTREME)) / len(whole)
+
+
+def _windows(documents: list[TokenArray], batch_size: int, seq_len: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of inputs and targets (B, seq_len); ends are padded and not predicted."""
+    spans = [tokens[s : s + seq_len + 1] for tokens in documents for s in range(0, len(tokens) - 1, seq_len)]
+    for first in range(0, len(spans), batch_size):
+        batch = spans[first : first + batch_size]
+        inputs = np.zeros((len(batch), seq_len), np.int64)
+        targets = np.full((len(batch), seq_len), _NOT_PREDICTED, np.int64)
+        for row, span in enumerate(batch):
+            inputs[row, : len(span) - 1] = span[:-1]
+            targets[row, : len(span) - 1] = span[1:]
+        yield torch.from_numpy(inputs), torch.from_numpy(targets)

@@ -1,0 +1,65 @@
+"""How long a step takes: of training, of evaluation, of the serving engine. Operations, one after another."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from twobills.counts.operations import (
+    Operation,
+    engine_step_operations,
+    evaluate_operations,
+    total_bytes,
+    total_flops,
+    train_step_operations,
+)
+from twobills.perf.roofline import Timed, time_operations
+from twobills.specs.dtype import DType
+from twobills.specs.hardware import MachineSpec
+from twobills.specs.model import ModelSpec
+
+
+class StepForecast(NamedTuple):
+    """One step: its time, its executed work, and where the time goes."""
+
+    seconds: float
+    flops: float
+    bytes: float
+    operations: list[Timed]
+
+
+def train_step(
+    model: ModelSpec, machine: MachineSpec, *, batch_size: int, seq_len: int, dtype: DType
+) -> StepForecast:
+    """One optimiser step."""
+    operations = train_step_operations(model, batch_size=batch_size, seq_len=seq_len, dtype=dtype)
+    return _forecast(operations, dtype, machine)
+
+
+def evaluate_step(
+    model: ModelSpec, machine: MachineSpec, *, batch_size: int, seq_len: int, dtype: DType
+) -> StepForecast:
+    """One forward pass with loss."""
+    operations = evaluate_operations(model, batch_size=batch_size, seq_len=seq_len, dtype=dtype)
+    return _forecast(operations, dtype, machine)
+
+
+def engine_step(
+    model: ModelSpec,
+    machine: MachineSpec,
+    *,
+    n_tokens: float,
+    n_attended: float,
+    n_logits: float,
+    n_chunks: int,
+    dtype: DType,
+) -> StepForecast:
+    """One step of the serving engine over a flat batch of decodes and prompt chunks."""
+    operations = engine_step_operations(
+        model, n_tokens=n_tokens, n_attended=n_attended, n_logits=n_logits, n_chunks=n_chunks, dtype=dtype
+    )
+    return _forecast(operations, dtype, machine)
+
+
+def _forecast(operations: list[Operation], dtype: DType, machine: MachineSpec) -> StepForecast:
+    timed = time_operations(operations, dtype, machine.efficiency)
+    return StepForecast(sum(t.seconds for t in timed), total_flops(operations), total_bytes(operations), timed)

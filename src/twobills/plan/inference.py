@@ -1,0 +1,135 @@
+"""The predicted inference bill of a load: the serving simulator on a virtual clock, with forecast step times.
+
+The simulator runs the engine's own scheduler, so prompts, batches and waiting are those that the engine would
+have; only the seconds of a step are forecast. Idle chip-seconds are those in which no request is there, and the
+start-up that the caller states.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from twobills.money.bill import Bill, price
+from twobills.money.rates import Rates
+from twobills.perf.energy import declared_energy
+from twobills.perf.step import engine_step
+from twobills.plan.interval import Interval, around
+from twobills.serving.load import StepLoad
+from twobills.serving.metrics import Latencies, latencies
+from twobills.serving.request import Request, SamplingParams
+from twobills.serving.scheduler import Batch
+from twobills.serving.simulate import SimulationResult, simulate
+from twobills.specs.hardware import MachineSpec
+from twobills.specs.model import ModelSpec
+from twobills.specs.serving import ServingSpec
+from twobills.specs.workload import Workload
+from twobills.usage import Job, Origin, Phase, PhaseUsage, Usage
+
+
+class InferencePlan(NamedTuple):
+    """A load that has not come yet: how it should run and what it should cost."""
+
+    workload: Workload
+    bill: Bill
+    wall_s: Interval
+    total_usd: Interval
+    output_tokens_per_s: float
+    latencies: Latencies
+
+
+def plan_inference(
+    model: ModelSpec,
+    serving: ServingSpec,
+    workload: Workload,
+    machine: MachineSpec,
+    rates: Rates,
+    *,
+    startup_s: float = 0.0,
+) -> InferencePlan:
+    """Simulates the load and prices it. ``startup_s``: seconds before the first request, idle and paid for."""
+    params = SamplingParams(max_tokens=workload.answer_tokens, ignore_eos=True)
+    requests = [
+        Request(id=str(i), prompt_token_ids=[0] * workload.prompt_tokens, params=params, arrival_s=0.0)
+        for i in range(workload.n_requests)
+    ]
+    forecast = _Forecast(model, serving, machine)
+    result = simulate(requests, serving, forecast.step_s, concurrency=workload.concurrency)
+    usage = forecast.usage(result, startup_s)
+    bill = price(usage, rates)
+    sigma = machine.efficiency.log_sigma
+    return InferencePlan(
+        workload=workload,
+        bill=bill,
+        wall_s=around(result.end_s, sigma),
+        total_usd=around(bill.total_usd, sigma),
+        output_tokens_per_s=workload.n_requests * workload.answer_tokens / result.end_s,
+        latencies=latencies(result.requests),
+    )
+
+
+def inference_plan_to_json(plan: InferencePlan) -> dict[str, Any]:
+    """The plan as plain JSON, base units in the key names."""
+    return {
+        "n_requests": plan.workload.n_requests,
+        "prompt_tokens": plan.workload.prompt_tokens,
+        "answer_tokens": plan.workload.answer_tokens,
+        "concurrency": plan.workload.concurrency,
+        "wall_s": plan.wall_s.to_json(),
+        "total_usd": plan.total_usd.to_json(),
+        "output_tokens_per_s": plan.output_tokens_per_s,
+        "ttft_s": plan.latencies.ttft_s._asdict() if plan.latencies.ttft_s else None,
+        "tpot_s": plan.latencies.tpot_s._asdict() if plan.latencies.tpot_s else None,
+        "bill": plan.bill.to_json(),
+    }
+
+
+class _Forecast:
+    """Step times and usage of one model on one machine."""
+
+    def __init__(self, model: ModelSpec, serving: ServingSpec, machine: MachineSpec) -> None:
+        self._model, self._serving, self._machine = model, serving, machine
+        self._flops: dict[Phase, float] = {Phase.PREFILL: 0.0, Phase.DECODE: 0.0}
+        self._bytes = dict(self._flops)
+
+    def step_s(self, batch: Batch) -> float:
+        """Seconds of one engine step; its FLOPs and bytes are kept for the bill."""
+        load = batch.load
+        step = engine_step(
+            self._model,
+            self._machine,
+            n_tokens=load.n_tokens,
+            n_attended=load.n_prefill_attended + load.n_decode_attended,
+            n_logits=load.n_logits,
+            n_chunks=len(batch.prefills) + bool(batch.decodes),
+            dtype=self._serving.dtype,
+        )
+        for phase, share in _shares(load).items():
+            self._flops[phase] += step.flops * share
+            self._bytes[phase] += step.bytes * share
+        return step.seconds
+
+    def usage(self, result: SimulationResult, startup_s: float) -> Usage:
+        """What the simulated load used, by phase."""
+        seconds = {
+            Phase.PREFILL: result.prefill_s,
+            Phase.DECODE: result.decode_s,
+            Phase.IDLE: result.idle_s + startup_s,
+        }
+        tokens = {Phase.PREFILL: result.n_prefill_tokens, Phase.DECODE: result.n_decode_tokens}
+        phases = {}
+        for phase, phase_s in seconds.items():
+            chip_s = phase_s * self._machine.n_chips
+            phases[phase] = PhaseUsage(
+                tokens=tokens.get(phase, 0),
+                flops=self._flops.get(phase, 0.0),
+                bytes=self._bytes.get(phase, 0.0),
+                chip_s=chip_s,
+                energy=declared_energy(self._machine, chip_s),
+            )
+        return Usage(job=Job.INFERENCE, origin=Origin.SIMULATED, phases=phases)
+
+
+def _shares(load: StepLoad) -> dict[Phase, float]:
+    """Parts of a step's work by tokens, as the simulator splits its time."""
+    prefill = load.n_prefill_tokens / load.n_tokens
+    return {Phase.PREFILL: prefill, Phase.DECODE: 1 - prefill}

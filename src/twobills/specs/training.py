@@ -1,0 +1,52 @@
+"""How a model is trained: how many tokens, in which batches, by which optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twobills.errors import SpecError
+from twobills.specs.dtype import DType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSpec:
+    """One pre-training run. The optimiser is Muon for the layers' matrices and AdamW for the rest."""
+
+    n_steps: int
+    batch_size: int
+    """Sequences per step."""
+    seq_len: int
+    dtype: DType
+    """Format of working weights and activations; master weights and moments are always fp32."""
+    heldout_tokens: int
+    """Tokens of held-out text that are evaluated once, after the last step."""
+    lr: float = 2e-3
+    """Peak learning rate of AdamW (embedding, head, norms)."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon (projections)."""
+    weight_decay: float = 0.1
+    warmup_frac: float = 0.03
+    cooldown_frac: float = 0.5
+    """The last part of the run, over which the learning rate falls linearly."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("n_steps", "batch_size", "seq_len"):
+            if getattr(self, field) < 1:
+                raise SpecError(f"{field}={getattr(self, field)}: must be at least 1")
+        for field in ("lr", "muon_lr"):
+            if not 0 < getattr(self, field) < 1:
+                raise SpecError(f"{field}={getattr(self, field)}: must be between 0 and 1")
+        for field in ("warmup_frac", "cooldown_frac", "weight_decay"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise SpecError(f"{field}={getattr(self, field)}: must be between 0 and 1")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimiser step sees."""
+        return self.batch_size * self.seq_len
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the whole run sees, repeats included (D)."""
+        return self.n_steps * self.tokens_per_step
