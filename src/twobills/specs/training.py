@@ -20,7 +20,7 @@ class TrainingSpec:
     """Format of working weights and activations; master weights and moments are always fp32."""
     heldout_tokens: int
     """Tokens of held-out text that are evaluated once, after the last step."""
-    lr: float = 2e-3
+    lr: float = 6e-3
     """Peak learning rate of AdamW (embedding, head, norms)."""
     muon_lr: float = 0.02
     """Peak learning rate of Muon (projections)."""

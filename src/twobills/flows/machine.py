@@ -1,0 +1,102 @@
+"""The machine that this process sits on, measured: rates per number format, bandwidth, power counters, price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from twobills.jobs.device import Device, pick_device
+from twobills.jobs.probe import fastest_dtype, measure_efficiency
+from twobills.meter.environment import environment
+from twobills.meter.power import PowerReader, best_reader, power_counters
+from twobills.money.rates import Rates, at_user_price, rented
+from twobills.specs import catalog
+from twobills.specs.dtype import DType
+from twobills.specs.efficiency import OpKind
+from twobills.specs.hardware import ChipSpec, MachineSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundMachine:
+    """The device with its catalogue row and its rates of money; nothing measured yet."""
+
+    device: Device
+    chip: ChipSpec
+    rates: Rates
+
+    def power_reader(self) -> PowerReader:
+        """A fresh reader of the best joule source there is."""
+        return best_reader(
+            on_gpu=self.device.on_gpu, watts_per_chip=self.chip.watts, n_chips=self.device.n_chips
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredMachine:
+    """The device and what it achieves."""
+
+    found: FoundMachine
+    spec: MachineSpec
+    dtype: DType
+    """The format in which its large products are fastest."""
+
+
+def find_machine(usd_per_chip_hour: float | None = None) -> FoundMachine:
+    """This machine's device, catalogue row and price, the user's own price taking precedence."""
+    device = pick_device()
+    chip = catalog.chip(_chip_name(device))
+    rates = rented(catalog.chip_price(chip.name))
+    if usd_per_chip_hour is not None:
+        rates = at_user_price(rates, usd_per_chip_hour)
+    return FoundMachine(device=device, chip=chip, rates=rates)
+
+
+def measure_machine(found: FoundMachine) -> MeasuredMachine:
+    """Times single operations for a few seconds."""
+    efficiency = measure_efficiency(found.device)
+    spec = MachineSpec(
+        chip=found.chip, n_chips=found.device.n_chips, memory_bytes=found.device.memory_bytes, efficiency=efficiency
+    )
+    return MeasuredMachine(found=found, spec=spec, dtype=fastest_dtype(efficiency))
+
+
+def machine_to_json(machine: MeasuredMachine) -> dict[str, Any]:
+    """What was measured as plain JSON, base units in the key names."""
+    efficiency, chip = machine.spec.efficiency, machine.found.chip
+    return {
+        "name": machine.found.device.name,
+        "chip": chip.name,
+        "n_chips": machine.found.device.n_chips,
+        "memory_bytes": machine.found.device.memory_bytes,
+        "matmul_flops_per_s": {
+            dtype.value: max(rate for _, rate in curves[OpKind.MATMUL])
+            for dtype, curves in efficiency.flops_per_s.items()
+        },
+        "memory_bytes_per_s": efficiency.bytes_per_s[OpKind.ELEMENTWISE][-1][1],
+        "call_overhead_s": efficiency.call_overhead_s,
+        "curves": {
+            "flops_per_s": {
+                dtype.value: {kind.value: curve for kind, curve in curves.items()}
+                for dtype, curves in efficiency.flops_per_s.items()
+            },
+            "bytes_per_s": {kind.value: curve for kind, curve in efficiency.bytes_per_s.items()},
+        },
+        "dtype": machine.dtype.value,
+        "power_counters": power_counters(),
+        "power_source": machine.found.power_reader().name,
+        "watts_per_chip": chip.watts,
+        "watts_source": chip.source,
+        "rates": machine.found.rates.to_json(),
+        "environment": environment(),
+    }
+
+
+def _chip_name(device: Device) -> str:
+    """The catalogue's name for this device. Raises CatalogError for a GPU that it does not know."""
+    if not device.on_gpu:
+        return catalog.THIS_MACHINE_CPU
+    words = device.name.lower().replace("-", " ").split()
+    for name in catalog.chips():
+        if all(part in words for part in name.split("-")[:1]):
+            return name
+    return device.name

@@ -1,0 +1,19 @@
+"""The identity of a frozen model: a digest over its weights' names, formats, shapes and bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """``sha256:...`` of the tensors, whatever their order or the file they lie in."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,80 @@
+"""Freezing: a trained network becomes a Hugging Face folder, and its weights' digest becomes its name.
+
+``transformers``, vLLM and llama.cpp's converter open the folder; ``twobills.json`` beside the weights adds the digest,
+the lineage and the training bill. Written beside and renamed, so a folder is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+
+from twobills.errors import RequestError
+from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.nn.digest import weights_digest
+from twobills.jobs.training.tokens import END_ID, END_OF_TEXT
+from twobills.specs.hf import to_hf
+
+MANIFEST = "twobills.json"
+_HF_DTYPES = {"torch.bfloat16": "bfloat16", "torch.float32": "float32", "torch.float16": "float16"}
+
+
+def freeze(
+    network: Decoder, tokenizer: Tokenizer, folder: Path, *, lineage: Mapping[str, Any], bill: Mapping[str, Any]
+) -> str:
+    """Writes the model folder and returns the weights' digest.
+
+    An earlier model of ours at ``folder`` is replaced. Raises RequestError if something else is there.
+    """
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if network.spec.tied_embeddings:
+        del state["lm_head.weight"]
+    digest = weights_digest(state)
+    dtype = _HF_DTYPES[str(network.lm_head.weight.dtype)]
+    check_free(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        part = Path(scratch) / folder.name
+        part.mkdir()
+        save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+        _write_json(part / "config.json", to_hf(network.spec, dtype=dtype, eos_token_id=END_ID))
+        _write_json(part / "generation_config.json", {"bos_token_id": END_ID, "eos_token_id": END_ID})
+        tokenizer.save(str(part / "tokenizer.json"))
+        _write_json(part / "tokenizer_config.json", _tokenizer_config(network.spec.max_seq_len))
+        _write_json(part / MANIFEST, {"digest": digest, "lineage": lineage, "training_bill": bill})
+        if folder.exists():
+            folder.rename(Path(scratch) / "replaced")
+        part.rename(folder)
+    return digest
+
+
+def check_free(folder: Path) -> None:
+    """Raises RequestError if a model may not be written to ``folder``: something that is not ours lies there."""
+    if folder.exists() and not (folder / MANIFEST).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RequestError(f"{folder}: exists and is not a model of twobills; choose another --out")
+    parent = next(path for path in (folder, *folder.parents) if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise RequestError(f"{folder}: {parent} is not a folder that can be written to; choose another --out")
+
+
+def _tokenizer_config(max_seq_len: int) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_seq_len,
+        "bos_token": END_OF_TEXT,
+        "eos_token": END_OF_TEXT,
+        "clean_up_tokenization_spaces": False,
+    }
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
