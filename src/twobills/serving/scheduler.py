@@ -69,13 +69,13 @@ class Batch:
             n_logits=sum(chunk.wants_logits for chunk in self.chunks),
         )
 
-    def executed_load(self, block_tokens: int) -> StepLoad:
+    @property
+    def executed_load(self) -> StepLoad:
         """The step as our engine multiplies it: masked halves of prompts, decodes padded to the longest."""
-        longest = max((chunk.end for chunk in self.decodes), default=0)
-        padded = -(-longest // block_tokens) * block_tokens
+        decodes = self.decodes
         return self.load._replace(
             n_prefill_attended=sum(chunk.n_tokens * chunk.end for chunk in self.prefills),
-            n_decode_attended=len(self.decodes) * padded,
+            n_decode_attended=len(decodes) * max((chunk.end for chunk in decodes), default=0),
         )
 
 

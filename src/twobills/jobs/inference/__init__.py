@@ -1,0 +1,1 @@
+"""INFERENCE: the model used: weights frozen, forward only, requests in, tokens out."""
