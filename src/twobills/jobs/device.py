@@ -1,28 +1,15 @@
-"""The device that the jobs run on, and its settings: which one, how many threads, which allocator.
-
-On a CPU two defaults cost dearly. glibc hands large blocks back to the kernel after every free, and a training step
-pays for mapping them again. GNU OpenMP's threads spin at every barrier, and on a machine that others use too the
-spinning thread keeps the other one from its core: calls of 0.05 ms were seen to take 8 ms. Environment variables mend
-both, but only if they are set before the process starts; so a job's process replaces itself once with them set.
-"""
+"""The device that the jobs run on: which one, how many chips, how much memory."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 
 from twobills.specs.dtype import DType
 
-RUNTIME_SETTINGS: Mapping[str, str] = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 34),
-    "MALLOC_TOP_PAD_": str(1 << 28),
-    "GOMP_SPINCOUNT": "2000",
-}
 TORCH_DTYPES: Mapping[DType, torch.dtype] = {
     DType.FP32: torch.float32,
     DType.BF16: torch.bfloat16,
@@ -68,14 +55,3 @@ def synchronise(device: Device) -> None:
     """Waits until the device has done what it was given; a CPU always has."""
     if device.on_gpu:
         torch.cuda.synchronize(device.torch_device)
-
-
-def restart_with_runtime_settings(environment: MutableMapping[str, str] | None = None) -> None:
-    """Replaces this process by itself with the settings above, those the user chose kept; nothing the second time.
-
-    Only on Linux with a CPU: elsewhere the variables mean nothing.
-    """
-    environment = os.environ if environment is None else environment
-    missing = {key: value for key, value in RUNTIME_SETTINGS.items() if key not in environment}
-    if sys.platform == "linux" and missing and not torch.cuda.is_available():
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environment, **missing})

@@ -22,6 +22,8 @@ from twobills.specs.hardware import MachineSpec
 from twobills.specs.model import ModelSpec
 
 D_HEAD = 64
+SMALL_D_HEAD = 32
+"""Of models so narrow that heads of 64 would leave only one."""
 _LADDER = ((64, 3), (128, 4), (192, 4), (256, 4), (256, 6), (320, 6), (384, 6), (512, 8), (640, 10), (768, 12), (1024, 16))
 """(d_model, n_layers) of the sizes that are weighed."""
 
@@ -65,17 +67,18 @@ def choose_size(
 
 
 def ladder(*, vocab_size: int, max_seq_len: int) -> Iterator[ModelSpec]:
-    """The sizes that are weighed, smallest first: heads of 64, a third of them for keys and values, MLP of 8/3."""
+    """The sizes that are weighed, smallest first: heads of 64, at most half of them for keys and values, MLP of 8/3."""
     for d_model, n_layers in _LADDER:
-        n_heads = d_model // D_HEAD
-        n_kv_heads = next(k for k in range(max(1, n_heads // 3), 0, -1) if n_heads % k == 0)
+        d_head = D_HEAD if d_model > D_HEAD else SMALL_D_HEAD
+        n_heads = d_model // d_head
+        n_kv_heads = next(k for k in range(max(1, n_heads // 2), 0, -1) if n_heads % k == 0)
         yield ModelSpec(
             name=f"d{d_model}-l{n_layers}",
             n_layers=n_layers,
             d_model=d_model,
             n_heads=n_heads,
             n_kv_heads=n_kv_heads,
-            d_head=D_HEAD,
+            d_head=d_head,
             d_ff=round(8 * d_model / 3 / 64) * 64,
             vocab_size=vocab_size,
             max_seq_len=max_seq_len,

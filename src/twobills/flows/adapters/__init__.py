@@ -1,0 +1,1 @@
+"""Meters and loads for programs that are not ours."""

@@ -1,0 +1,63 @@
+"""``twobills``: the two bills of an AI model, planned, run, metered and reconciled."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from twobills import __version__
+from twobills.cli.generate import generate
+from twobills.cli.ledger import ledger_app
+from twobills.cli.machine import machine
+from twobills.cli.plan import plan
+from twobills.cli.run import run
+from twobills.cli.serve import serve
+from twobills.cli.train import train
+from twobills.errors import MissingExtraError, TwobillsError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    help="Plan, run, meter and reconcile the two bills of an AI model: training, paid once, and inference, paid for "
+    "every token.",
+)
+_RUN_EXTRA = {"torch", "tokenizers", "safetensors", "numpy", "fastapi", "uvicorn", "httpx", "prometheus_client"}
+
+for command in (run, train, serve, generate, plan, machine):
+    app.command()(command)
+app.add_typer(ledger_app, name="ledger")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"twobills {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake ends in one line on stderr and the status that errors.py gives it."""
+    try:
+        app()
+    except TwobillsError as error:
+        _fail(error)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _RUN_EXTRA:
+            raise
+        _fail(MissingExtraError(f"this command needs {error.name}; install it with: pip install 'twobills[run]'"))
+
+
+def _fail(error: TwobillsError) -> None:
+    print(f"twobills: {error}", file=sys.stderr)
+    sys.exit(error.exit_status)

@@ -1,0 +1,48 @@
+"""The screen: tables and one JSON document on stdout, messages and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from twobills.report.tables import STAMPS, Table
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One JSON document on stdout; a figure that is not finite is null."""
+    print(json.dumps(_finite(document), indent=2))
+
+
+def print_table(table: Table) -> None:
+    """A table for people: figures to the right, stamps in italics, a rule above the total."""
+    rich = RichTable(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for i, column in enumerate(table.columns):
+        rich.add_column(escape(column), justify="left" if i < table.n_text_columns else "right")
+    for i, row in enumerate(table.rows):
+        before_total = table.has_total and i == len(table.rows) - 2
+        cells = (f"[italic]{cell}[/italic]" if cell in STAMPS else escape(cell) for cell in row)
+        rich.add_row(*cells, end_section=before_total)
+    out.print(rich)
+
+
+def say(sentence: str) -> None:
+    """A plain sentence on stdout."""
+    out.print(escape(sentence))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
