@@ -177,12 +177,12 @@ def test_load_counts_the_least_and_executed_load_what_is_multiplied() -> None:
     scheduler.add(make_request("a", 6, 9))
     batch, _ = step(scheduler)
     assert batch.load == (6, 0, 21, 0, 1)
-    assert batch.executed_load == (6, 0, 36, 0, 1)
+    assert batch.executed_load(4) == (6, 0, 6 * 8, 0, 1)
     scheduler.add(make_request("b", 2, 9))
     step(scheduler)
     batch, _ = step(scheduler)
     assert batch.load == (0, 2, 0, 8 + 3, 2)
-    assert batch.executed_load == (0, 2, 0, 2 * 8, 2)
+    assert batch.executed_load(4) == (0, 2, 0, 2 * 8, 2)
 
 
 traces = st.lists(

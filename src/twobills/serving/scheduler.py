@@ -69,13 +69,16 @@ class Batch:
             n_logits=sum(chunk.wants_logits for chunk in self.chunks),
         )
 
-    @property
-    def executed_load(self) -> StepLoad:
-        """The step as our engine multiplies it: masked halves of prompts, decodes padded to the longest."""
+    def executed_load(self, block_tokens: int) -> StepLoad:
+        """The step as our engine multiplies it: whole blocks, masked halves too, decodes as the longest."""
+
+        def keys(context_len: int) -> int:
+            return -(-context_len // block_tokens) * block_tokens
+
         decodes = self.decodes
         return self.load._replace(
-            n_prefill_attended=sum(chunk.n_tokens * chunk.end for chunk in self.prefills),
-            n_decode_attended=len(decodes) * max((chunk.end for chunk in decodes), default=0),
+            n_prefill_attended=sum(chunk.n_tokens * keys(chunk.end) for chunk in self.prefills),
+            n_decode_attended=len(decodes) * keys(max((chunk.end for chunk in decodes), default=0)),
         )
 
 

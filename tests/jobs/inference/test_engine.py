@@ -168,7 +168,7 @@ def test_executed_load_foretells_what_runs() -> None:
 
     def watched(now_s: float) -> Batch:
         batch = schedule(now_s)
-        loads.append(batch.executed_load)
+        loads.append(batch.executed_load(SPEC.kv_block_tokens))
         return batch
 
     engine.scheduler.schedule = watched  # type: ignore[method-assign]

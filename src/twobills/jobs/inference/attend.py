@@ -1,11 +1,12 @@
 """How a flat batch attends over the paged cache: decodes in one padded product, prompts one by one.
 
-Answers of different lengths are padded to the longest and masked; a prompt's chunk multiplies the rectangle
-of its tokens and everything before their end, masked above the diagonal. What was multiplied is counted
-from the products themselves, padding and masked parts included, so the meter's FLOPs are what ran.
+Contexts are multiplied in whole blocks (a slice of one would be copied first), decodes padded to the longest;
+what is too much is masked. A prompt's chunk multiplies the rectangle of its tokens and everything before
+their end. What was multiplied is counted from the products themselves, padding and masked parts included, so
+the meter's FLOPs are what ran.
 
-Shapes: n tokens, B requests that decode, T longest context, H heads, K key-value heads, G = H / K, D head
-size.
+Shapes: n tokens, B requests that decode, T keys (the longest context in whole blocks), H heads, K key-value
+heads, G = H / K, D head size.
 """
 
 from __future__ import annotations
@@ -32,10 +33,8 @@ class Span(NamedTuple):
     blocks: Tensor
     """Their contexts' cache blocks, in order."""
     n_requests: int
-    context_len: int
-    """Keys that are multiplied with each row, tokens."""
     mask: Tensor
-    """Added to the scores; broadcasts to (K * n_requests, G * rows per request, context_len)."""
+    """Added to the scores; broadcasts to (K * n_requests, G * rows per request, keys)."""
 
 
 class FlatBatch(NamedTuple):
@@ -95,7 +94,6 @@ class PagedAttend:
         B, G = span.n_requests, H // K
         per = R // B  # rows per request: 1 when decoding, the chunk's length in a prompt
         keys, values = self._cache.gather(layer, span.blocks, B)
-        keys, values = keys[:, : span.context_len], values[:, : span.context_len]
         q = q_rHD.view(B, per, K, G, D).permute(2, 0, 3, 1, 4).reshape(K * B, G * per, D)
         scores = torch.baddbmm(span.mask, q, keys.transpose(1, 2), alpha=D**-0.5)  # (K * B, G * per, T)
         out = torch.bmm(scores.softmax(-1), values)
@@ -112,7 +110,7 @@ class Flattener:
         self._block_tokens, self._kv_heads, self._group = block_tokens, kv_heads, group
         self._device, self._dtype = device, dtype
         self._tables = BlockTables(max_batch_size, -(-max_context_len // block_tokens))
-        self._places = torch.arange(max_context_len, device=device)
+        self._places = torch.arange(self._whole_blocks(max_context_len), device=device)
 
     def flatten(self, batch: Batch) -> FlatBatch:
         """Token ids, positions, slots and spans of the batch, decodes first."""
@@ -136,25 +134,28 @@ class Flattener:
         if not decodes:
             return positions, positions, None
         table = self._tables.rows(decodes)
-        B, T = len(decodes), int(positions.max()) + 1
+        B, T = len(decodes), self._whole_blocks(int(positions.max()) + 1)
         slots = table[np.arange(B), positions // self._block_tokens] * self._block_tokens
         slots += positions % self._block_tokens
         last = torch.from_numpy(positions).to(self._device)
         hidden_BT = self._places[:T] > last[:, None]
         mask_BT = torch.zeros(B, T, device=self._device, dtype=self._dtype).masked_fill_(hidden_BT, -math.inf)
         mask = mask_BT.repeat(self._kv_heads, 1)[:, None]  # (K * B, 1, T)
-        return positions, slots, Span(slice(0, B), self._blocks(table, T), B, T, mask)
+        return positions, slots, Span(slice(0, B), self._blocks(table, T), B, mask)
 
     def _prefill_span(self, chunk: Chunk, first_row: int) -> tuple[IntArray, IntArray, Span]:
         positions: IntArray = np.arange(chunk.start, chunk.end, dtype=np.int64)
         table: IntArray = np.array(chunk.request.block_table, dtype=np.int64)
         slots = table[positions // self._block_tokens] * self._block_tokens + positions % self._block_tokens
-        shape = (chunk.n_tokens, chunk.end)
+        T = self._whole_blocks(chunk.end)
+        shape = (chunk.n_tokens, T)
         mask = torch.full(shape, -math.inf, device=self._device, dtype=self._dtype).triu_(chunk.start + 1)
-        blocks = self._blocks(table[None], chunk.end)
+        blocks = self._blocks(table[None], T)
         rows = slice(first_row, first_row + chunk.n_tokens)
-        return positions, slots, Span(rows, blocks, 1, chunk.end, mask.repeat(self._group, 1)[None])
+        return positions, slots, Span(rows, blocks, 1, mask.repeat(self._group, 1)[None])
 
-    def _blocks(self, table: IntArray, context_len: int) -> Tensor:
-        n_blocks = -(-context_len // self._block_tokens)
-        return torch.from_numpy(table[:, :n_blocks].ravel()).to(self._device)
+    def _whole_blocks(self, context_len: int) -> int:
+        return -(-context_len // self._block_tokens) * self._block_tokens
+
+    def _blocks(self, table: IntArray, n_keys: int) -> Tensor:
+        return torch.from_numpy(table[:, : n_keys // self._block_tokens].ravel()).to(self._device)
