@@ -44,10 +44,7 @@ def plan_training(
     shape = {"batch_size": training.batch_size, "seq_len": training.seq_len, "dtype": training.dtype}
     memory = training_memory(model, machine, **shape)  # type: ignore[arg-type]
     if not memory.fits:
-        raise SpecError(
-            f"model {model.name}: training needs {show_bytes(memory.needed_bytes)} and {machine.chip.name} has "
-            f"{show_bytes(memory.available_bytes)}; a batch_size below {training.batch_size} or a smaller model would fit"
-        )
+        raise SpecError(_does_not_fit(model, training, machine, memory))
     step = train_step(model, machine, **shape)  # type: ignore[arg-type]
     prepare_s = corpus_bytes / PREPARE_BYTES_PER_S
     train_s = step.seconds * training.n_steps
@@ -104,6 +101,15 @@ def training_plan_to_json(plan: TrainingPlan) -> dict[str, Any]:
         "total_usd": plan.total_usd.to_json(),
         "bill": plan.bill.to_json(),
     }
+
+
+def _does_not_fit(model: ModelSpec, training: TrainingSpec, machine: MachineSpec, memory: TrainingMemory) -> str:
+    there = f"{machine.chip.name} has {show_bytes(memory.available_bytes)}"
+    if memory.state_bytes > memory.available_bytes:
+        state = f"model {model.name}: weights and optimiser alone take {show_bytes(memory.state_bytes)}"
+        return f"{state} and {there}; only a smaller model would fit on one machine"
+    needed = f"model {model.name}: training needs {show_bytes(memory.needed_bytes)}"
+    return f"{needed} and {there}; a batch_size below {training.batch_size} or a smaller model would fit"
 
 
 def _used(machine: MachineSpec, wall_s: float, n_tokens: float, step: StepForecast, n_steps: float) -> PhaseUsage:

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twobills.counts.flops import executed_train_flops, forward_flops, train_flops_per_token
+from twobills.counts.memory import activation_bytes, kv_bytes_per_token, training_state_bytes, weight_bytes
+from twobills.counts.operations import (
+    engine_step_operations,
+    evaluate_operations,
+    total_bytes,
+    total_flops,
+    train_step_operations,
+)
+from twobills.counts.params import count_params
+from twobills.errors import SpecError
+from twobills.specs import catalog
+from twobills.specs.dtype import DType
+from twobills.specs.model import ModelSpec
+
+MODELS = catalog.models()
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=lambda m: m.name)
+def test_parameters_equal_the_published_total(model: ModelSpec) -> None:
+    assert count_params(model).total == catalog.read_rows("models")[model.name]["published_params"]
+
+
+def test_llama_2_7b_by_hand() -> None:
+    """32 layers of 4·4096² + 3·4096·11008, head and table of 32000·4096 each."""
+    params = count_params(MODELS["llama-2-7b"])
+    assert params.layer_matmul == 32 * (4 * 4096**2 + 3 * 4096 * 11008)
+    assert params.matmul == params.layer_matmul + 32000 * 4096
+    assert params.non_embedding == params.total - 2 * 32000 * 4096
+
+
+def test_training_flops_are_six_per_matmul_parameter_and_causal_attention() -> None:
+    model = MODELS["llama-2-7b"]
+    expected = 6 * count_params(model).matmul + 6 * 32 * 32 * 128 * 4096
+    assert train_flops_per_token(model, 4096) == expected
+
+
+def test_executed_attention_is_twice_the_causal_half() -> None:
+    model = MODELS["smollm2-135m"]
+    executed = executed_train_flops(model, batch_size=2, seq_len=512) / (2 * 512)
+    attention = 12 * model.n_layers * model.n_heads * model.d_head * 512
+    assert executed == 6 * count_params(model).matmul + attention
+
+
+def test_a_sequence_longer_than_the_model_is_refused() -> None:
+    with pytest.raises(SpecError, match="seq_len=9000: must be between 1 and max_seq_len=8192"):
+        train_flops_per_token(MODELS["smollm2-135m"], 9000)
+
+
+def test_bytes_at_rest_of_llama_3_8b() -> None:
+    model = MODELS["llama-3.1-8b"]
+    assert weight_bytes(model, DType.BF16) == 2 * 8_030_261_248
+    assert kv_bytes_per_token(model, DType.BF16) == 131_072  # 2 x 32 layers x 8 heads x 128 x 2 bytes
+    assert training_state_bytes(model, DType.BF16) == 16 * 8_030_261_248
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=lambda m: m.name)
+def test_a_steps_operations_hold_all_its_flops(model: ModelSpec) -> None:
+    shape = {"batch_size": 2, "seq_len": 256}
+    forward = evaluate_operations(model, **shape, dtype=DType.BF16)
+    step = train_step_operations(model, **shape, dtype=DType.BF16)
+    newton_schulz = sum(op.flops for op in step if op.name == "Newton-Schulz products")
+    assert total_flops(forward) * 3 == pytest.approx(executed_train_flops(model, **shape))
+    assert total_flops(step) - newton_schulz == pytest.approx(executed_train_flops(model, **shape))
+
+
+@given(st.integers(1, 500), st.integers(1, 100_000), st.integers(0, 64))
+def test_an_engine_steps_operations_hold_all_its_flops(n_tokens: int, n_attended: int, n_logits: int) -> None:
+    model = MODELS["smollm2-135m"]
+    work = {"n_tokens": n_tokens, "n_attended": n_attended, "n_logits": n_logits}
+    operations = engine_step_operations(model, **work, n_chunks=2, dtype=DType.BF16)
+    assert total_flops(operations) == pytest.approx(forward_flops(model, **work))
+    assert total_bytes(operations) > weight_bytes(model, DType.BF16) / 2
+
+
+@given(st.integers(1, 16), st.integers(16, 512))
+def test_activations_grow_with_the_batch(batch_size: int, seq_len: int) -> None:
+    model = MODELS["smollm2-135m"]
+    one = activation_bytes(model, batch_size=batch_size, seq_len=seq_len, dtype=DType.BF16)
+    two = activation_bytes(model, batch_size=2 * batch_size, seq_len=seq_len, dtype=DType.BF16)
+    assert two == pytest.approx(2 * one)

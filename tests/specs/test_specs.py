@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twobills.errors import CatalogError, RequestError, SpecError
+from twobills.specs import catalog
+from twobills.specs.dtype import DType
+from twobills.specs.efficiency import interpolate
+from twobills.specs.hf import from_hf, read_config, to_hf
+from twobills.specs.job import TrainingJob, read_job
+from twobills.specs.model import ModelSpec
+from twobills.specs.serving import ServingSpec
+from twobills.specs.training import TrainingSpec
+from twobills.specs.workload import Workload
+
+MODEL = catalog.model("smollm2-135m")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_kv_heads": 2}, "n_heads=9: not divisible by n_kv_heads=2"),
+        ({"d_head": 63}, "d_head=63: must be even"),
+        ({"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ({"norm_eps": 0.0}, "must be above 0"),
+    ],
+)
+def test_a_shape_that_contradicts_itself_is_refused(change: dict[str, int], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        replace(MODEL, **change)
+
+
+@pytest.mark.parametrize("model", catalog.models().values(), ids=lambda m: m.name)
+def test_a_model_survives_the_translation_to_hugging_face(model: ModelSpec) -> None:
+    assert from_hf(to_hf(model, dtype="bfloat16", eos_token_id=0), name=model.name) == model
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architectures": ["MambaForCausalLM"]}, "architecture=MambaForCausalLM: not one of"),
+        ({"model_type": "gpt2"}, "model_type 'gpt2'"),
+        ({"architectures": ["LlamaForCausalLM"]}, "num_hidden_layers, hidden_size"),
+        ({**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "attention_bias": True}, "attention_bias=True"),
+        ({**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "hidden_act": "gelu"}, "hidden_act='gelu'"),
+        ({**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "rope_scaling": {"rope_type": "yarn"}}, "rope_type='yarn'"),
+    ],
+)
+def test_a_config_that_would_be_misread_is_refused_by_name(config: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        from_hf(config, name="x")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\xff"])
+def test_a_file_that_is_no_config_is_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(SpecError, match="config.json"):
+        read_config(path)
+
+
+def test_number_formats_have_one_name_and_many_spellings() -> None:
+    assert DType.parse("bfloat16") is DType.parse("bf16") is DType.BF16
+    assert DType.INT4.bytes == 0.5
+    with pytest.raises(SpecError, match="dtype='bf17': unknown; one of fp32"):
+        DType.parse("bf17")
+
+
+CURVE = ((1.0, 10.0), (100.0, 1000.0))
+
+
+@given(st.floats(min_value=1e-3, max_value=1e6))
+def test_a_curve_is_read_between_its_ends(size: float) -> None:
+    rate = interpolate(CURVE, size)
+    assert 10 <= rate <= 1000 * (1 + 1e-9)
+
+
+def test_a_curve_is_straight_in_log_space() -> None:
+    assert interpolate(CURVE, 10.0) == pytest.approx(100.0)
+    assert interpolate(CURVE, 0.5) == 10.0
+    assert interpolate(CURVE, 1e9) == 1000.0
+
+
+@pytest.mark.parametrize("table", ["chips", "models", "laws"])
+def test_every_row_says_where_it_comes_from(table: str) -> None:
+    for name, row in catalog.read_rows(table).items():
+        assert row["source"], name
+        assert row["as_of"], name
+        assert isinstance(row["verified"], bool), name
+
+
+def test_every_price_says_where_it_comes_from_and_names_a_chip() -> None:
+    for row in catalog.read_rows("prices")["price"]:
+        assert row["source"]
+        assert row["as_of"]
+        assert row["chip"] in catalog.chips()
+    assert set(catalog.prices()) == set(catalog.chips())
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(CatalogError, match="chip 'h900': not in the catalogue; it has a100-sxm-80gb"):
+        catalog.chip("h900")
+
+
+def test_a_catalogue_row_with_an_unknown_key_is_refused() -> None:
+    row = {**catalog.read_rows("chips")["h100-sxm"], "speed": 1}
+    with pytest.raises(CatalogError, match="unknown key 'speed'"):
+        catalog._chip("h100-sxm", row)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ServingSpec(max_batch_size=0), "max_batch_size=0"),
+        (lambda: ServingSpec(max_batch_size=64, batch_size_tokens=32), "batch_size_tokens=32"),
+        (lambda: ServingSpec(n_kv_blocks=1), "n_kv_blocks=1"),
+        (lambda: Workload(n_requests=1, prompt_tokens=0, answer_tokens=1, concurrency=1), "prompt_tokens=0"),
+        (
+            lambda: TrainingSpec(n_steps=0, batch_size=1, seq_len=1, dtype=DType.BF16, heldout_tokens=0),
+            "n_steps=0",
+        ),
+        (
+            lambda: TrainingSpec(n_steps=1, batch_size=1, seq_len=1, dtype=DType.BF16, heldout_tokens=0, lr=2.0),
+            "lr=2.0",
+        ),
+    ],
+)
+def test_limits_that_cannot_be_kept_are_refused(build: object, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        build()  # type: ignore[operator]
+
+
+def job_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "job.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_job_file_is_read_with_overrides(tmp_path: Path) -> None:
+    path = job_file(tmp_path, 'out = "model"\nminutes = 5\n[training]\nlr = 0.01\n')
+    job = read_job(path, ["minutes=1.5", "training.muon_lr=0.03", "data=corpus"])
+    assert job == TrainingJob(
+        out=tmp_path / "model",
+        data=tmp_path / "corpus",
+        minutes=1.5,
+        training={"lr": 0.01, "muon_lr": 0.03},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ('out = "m"\nminuets = 5\n', [], "unknown key 'minuets'; known are out, data, minutes"),
+        ("minutes = 5\n", [], "out is missing"),
+        ('out = "m"\nminutes = 0\n', [], "minutes=0: must be above 0"),
+        ('out = "m"\nminutes = "two"\n', [], "minutes='two': must be a number"),
+        ('out = "m"\nseed = 1.5\n', [], "seed=1.5: must be a whole number"),
+        ('out = "m"\nmodel = 3\n', [], "model=3: must be a table"),
+        ('out = "m"\n[model]\nd_model = 64\n', [], "n_layers is missing; give the whole shape"),
+        ('out = "m"\n[model]\nwidth = 64\n', [], "unknown key 'width'"),
+        ('out = "m"\n[training]\nlr = "high"\n', [], "training.lr='high': must be a number"),
+        ('out = "m"\nvocab_size = 10\n', [], "vocab_size=10: must be between"),
+        ("out = \n", [], "not TOML"),
+        ('out = "m"\n', ["minutes"], "--set minutes: must be key=value"),
+        ('out = "m"\n', ["out.deep=1"], "out is not a table"),
+    ],
+)
+def test_a_job_that_makes_no_sense_is_one_line(
+    tmp_path: Path, text: str, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(RequestError, match=message) as caught:
+        read_job(job_file(tmp_path, text), overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_job_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"nowhere.toml: cannot be read"):
+        read_job(tmp_path / "nowhere.toml")
