@@ -94,9 +94,8 @@ def serve(
         def cost(usage: Usage) -> float:
             return price(usage, found.rates).total_usd
 
-        with EngineLoop(engine) as loop:
-            app = create_app(loop, model_name=model_name or folder.resolve().name, price=cost)
-            run_server(app, host, port, on_ready=lambda url: on_ready(url, loaded))
+        app = create_app(EngineLoop(engine, meter), model_name or folder.resolve().name, cost)
+        run_server(app, host, port, on_ready=lambda url: on_ready(url, loaded))
         digest_after = loaded.digest_now()
     ledger.result(run_id, {"digest_after_serving": digest_after})
     if digest_after != loaded.digest:

@@ -14,7 +14,8 @@ from test_engine import causal
 from tiny_model import TINY, write_folder
 
 from twobills.errors import DigestError, ModelFolderError
-from twobills.jobs.inference.weights import load_folder, weights_digest
+from twobills.jobs.inference.weights import load_folder
+from twobills.jobs.nn.digest import weights_digest
 from twobills.specs.dtype import DType
 
 

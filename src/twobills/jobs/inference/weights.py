@@ -2,14 +2,11 @@
 
 A folder is Hugging Face's: ``config.json``, ``model.safetensors`` (or shards with an index),
 ``tokenizer.json``. Ours add ``twobills.json`` whose ``digest`` names the weights; a folder without it is
-foreign and is served under the digest computed here. Pickle is never read. The digest is a SHA-256 over the
-stored tensors, sorted by name: name, format, shape and raw bytes, so it does not depend on how they are
-spread over files.
+foreign and is served under the digest computed here. Pickle is never read.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,11 +21,11 @@ from torch import Tensor
 from twobills.errors import DigestError, ModelFolderError, SpecError
 from twobills.jobs.device import TORCH_DTYPES
 from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.nn.digest import MANIFEST, weights_digest
 from twobills.specs.dtype import DType
 from twobills.specs.hf import read_config
 from twobills.specs.model import ModelSpec
 
-MANIFEST = "twobills.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
 _HEAD, _TABLE = "lm_head.weight", "model.embed_tokens.weight"
@@ -114,17 +111,6 @@ def load_folder(folder: Path) -> LoadedModel:
         eos_token_ids=_eos_token_ids(folder),
         manifest=manifest,
     )
-
-
-def weights_digest(state: Mapping[str, Tensor]) -> str:
-    """``sha256:...`` over (name, format, shape, raw bytes) of the tensors, sorted by name."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        form = str(tensor.dtype).removeprefix("torch.")
-        digest.update(f"{name} {form} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return f"sha256:{digest.hexdigest()}"
 
 
 def read_manifest(folder: Path) -> Mapping[str, Any] | None:

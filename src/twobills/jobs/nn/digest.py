@@ -1,4 +1,8 @@
-"""The identity of a frozen model: a digest over its weights' names, formats, shapes and bytes."""
+"""The identity of a frozen model: a digest over its weights' names, formats, shapes and bytes.
+
+Whatever the order of the tensors or the files they are spread over, the same weights have the same digest. It stands
+in ``twobills.json`` beside them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+MANIFEST = "twobills.json"
+"""The file beside the weights that names their digest."""
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

@@ -18,11 +18,10 @@ from tokenizers import Tokenizer
 
 from twobills.errors import RequestError
 from twobills.jobs.nn.decoder import Decoder
-from twobills.jobs.nn.digest import weights_digest
+from twobills.jobs.nn.digest import MANIFEST, weights_digest
 from twobills.jobs.training.tokens import END_ID, END_OF_TEXT
 from twobills.specs.hf import to_hf
 
-MANIFEST = "twobills.json"
 _HF_DTYPES = {"torch.bfloat16": "bfloat16", "torch.float32": "float32", "torch.float16": "float16"}
 
 
