@@ -7,6 +7,7 @@ cache and computes all its known tokens again, so what it had generated becomes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
@@ -64,7 +65,7 @@ class Request:
     """One request and its state; only a scheduler changes it. Times are seconds on the driver's clock."""
 
     id: str
-    prompt_token_ids: tuple[int, ...]
+    prompt_token_ids: Sequence[int]
     params: SamplingParams
     arrival_s: float = 0.0
     output_token_ids: list[int] = field(default_factory=list)

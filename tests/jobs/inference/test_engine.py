@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_model import TINY, load
+from tests.jobs.inference.tiny_model import TINY, load
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_engine import causal
-from tiny_model import TINY, write_folder
+from tests.jobs.inference.test_engine import causal
+from tests.jobs.inference.tiny_model import TINY, write_folder
 
 from twobills.errors import DigestError, ModelFolderError
 from twobills.jobs.inference.weights import load_folder

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from twobills.jobs.inference.weights import LoadedModel
-from twobills.jobs.nn.digest import weights_digest
 from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.nn.digest import weights_digest
 from twobills.specs.hf import to_hf
 from twobills.specs.model import ModelSpec
 

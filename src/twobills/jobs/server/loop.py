@@ -103,14 +103,17 @@ class EngineLoop:
             self._wake.notify()
 
     def _run(self) -> None:
+        n_threads = torch.get_num_threads()
         if self.engine.loaded.decoder.lm_head.weight.device.type == "cpu" and self._is_small():
-            torch.set_num_threads(1)  # holds for this thread only
+            torch.set_num_threads(1)
         try:
             while self._wait_for_work():
                 self._take_in()
                 self._deliver([self._event(output) for output in self.engine.step()])
         except Exception as error:  # whatever it was, clients that wait must hear of it
             self.failure = f"{type(error).__name__}: {error}"
+        finally:
+            torch.set_num_threads(n_threads)  # part of the setting is the whole process's
         self._end_all()
 
     def _is_small(self) -> bool:
