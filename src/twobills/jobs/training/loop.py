@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from twobills.counts.operations import total_bytes, train_step_operations
 from twobills.errors import TwobillsError
 from twobills.jobs.device import TORCH_DTYPES, Device, synchronise
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.nn.profile import count_flops
 from twobills.jobs.training.optimizer import Optimizer, lr_scale
 from twobills.jobs.training.tokens import Batches
 from twobills.meter.clock import Clock, monotonic
@@ -82,7 +82,7 @@ class Trainer:
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor, *, scale: float) -> float:
         if self._flops_per_step:
             return self._forward_backward_update(inputs, targets, scale)
-        with FlopCounterMode(display=False) as counter:
+        with count_flops() as counter:
             loss = self._forward_backward_update(inputs, targets, scale)
         self._flops_per_step = float(counter.get_total_flops())
         return loss
