@@ -3,7 +3,8 @@
 Written for the network as both jobs run it (one call per operator, nothing fused), so that a forecast can charge
 each operation to what binds it. A "pass" is one tensor read or written once. Gradients of a product are two products;
 gradients of a streaming operation move about twice its bytes. Optimiser: AdamW on embedding, head and norms, Muon's
-five Newton-Schulz iterations on the projections (Jordan 2024).
+five Newton-Schulz iterations on the projections (Jordan 2024). What every operator call costs before it does anything
+is an operation of its own, "operator calls"; how many there are is a property of our code, which a test counts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,14 @@ from twobills.specs.efficiency import OpKind
 from twobills.specs.model import ModelSpec
 
 NEWTON_SCHULZ_STEPS = 5
+NORM_PASSES = 17
+"""Passes of one norm: unfused, and computed in fp32 between conversions from and to a 16-bit format."""
+_CALLS_FORWARD, _CALLS_BACKWARD, _CALLS_ENGINE = 91, 157, 48
+"""Operator calls per layer."""
+_CALLS_CHUNK = 14
+"""Operator calls per layer and prompt chunk beyond the first attention."""
+_CALLS_FIXED, _CALLS_OPTIMISER = 36, 547
+"""Operator calls outside the layers: of a pass, and of an update."""
 _FP32 = DType.FP32.bytes
 
 
@@ -46,7 +55,9 @@ def train_step_operations(model: ModelSpec, *, batch_size: int, seq_len: int, dt
         *_cross_entropy(model, n_tokens, dtype),
     ]
     backward = [replace(op.times(2), name=f"{op.name}, backward") for op in forward]
-    return [*forward, *backward, *_optimiser(model, dtype)]
+    per_layer = _CALLS_FORWARD + _CALLS_BACKWARD
+    calls = _operator_calls(model.n_layers * per_layer + 2 * _CALLS_FIXED + _CALLS_OPTIMISER)
+    return [*forward, *backward, *_optimiser(model, dtype), calls]
 
 
 def evaluate_operations(model: ModelSpec, *, batch_size: int, seq_len: int, dtype: DType) -> list[Operation]:
@@ -57,6 +68,7 @@ def evaluate_operations(model: ModelSpec, *, batch_size: int, seq_len: int, dtyp
         *_square_attention(model, n_tokens, seq_len, dtype),
         *_head(model, n_tokens, dtype),
         *_cross_entropy(model, n_tokens, dtype),
+        _operator_calls(model.n_layers * _CALLS_FORWARD + _CALLS_FIXED),
     ]
 
 
@@ -84,7 +96,8 @@ def engine_step_operations(
         _streaming("KV cache", 4 * layers * attended_bytes, calls=6 * layers * n_chunks),
     ]
     sampling = _streaming("sampling", 4 * n_logits * model.vocab_size * _FP32, calls=8)
-    return [*_trunk(model, n_tokens, dtype), *attention, *_head(model, n_logits, dtype), sampling]
+    calls = _operator_calls(model.n_layers * (_CALLS_ENGINE + _CALLS_CHUNK * (n_chunks - 1)) + _CALLS_FIXED)
+    return [*_trunk(model, n_tokens, dtype), *attention, *_head(model, n_logits, dtype), sampling, calls]
 
 
 def total_flops(operations: Iterable[Operation]) -> float:
@@ -117,7 +130,7 @@ def _trunk(model: ModelSpec, n_tokens: float, dtype: DType) -> Iterator[Operatio
         calls = 2 if " and " in name else 1
         yield _product(name, n_tokens, rows, columns, dtype, calls).times(model.n_layers)
     element = n_tokens * dtype.bytes * model.n_layers
-    yield _streaming("norms", 2 * 3 * d * element, calls=2 * model.n_layers)
+    yield _streaming("norms", 2 * NORM_PASSES * d * element, calls=2 * NORM_PASSES / 2 * model.n_layers)
     yield _streaming("residuals", 2 * 3 * d * element, calls=2 * model.n_layers)
     yield _streaming("rotary positions", 9 * (heads + kv) * element, calls=12 * model.n_layers)
     yield _streaming("gating", 5 * model.d_ff * element, calls=2 * model.n_layers)
@@ -183,6 +196,10 @@ def _product(name: str, n_tokens: float, rows: int, columns: int, dtype: DType, 
     return Operation(
         name=name, kind=OpKind.MATMUL, flops=2 * n_tokens * rows * columns, bytes=moved * dtype.bytes, calls=calls
     )
+
+
+def _operator_calls(n_calls: float) -> Operation:
+    return Operation(name="operator calls", kind=OpKind.ELEMENTWISE, flops=0, bytes=0, calls=n_calls)
 
 
 def _streaming(name: str, n_bytes: float, calls: float) -> Operation:

@@ -7,8 +7,9 @@ from typing import Any
 from twobills.flows.machine import MeasuredMachine
 from twobills.flows.training_job import BYTES_PER_TOKEN
 from twobills.laws.forms import Law
+from twobills.plan.inference import STREAM_S_PER_TOKEN
 from twobills.plan.training import PREPARE_BYTES_PER_S
-from twobills.units import per_s_to_per_hour, show_bytes, show_usd
+from twobills.units import per_s_to_per_hour, show_bytes, show_seconds, show_usd
 
 
 def provenance(machine: MeasuredMachine, law: Law) -> list[dict[str, Any]]:
@@ -27,6 +28,7 @@ def provenance(machine: MeasuredMachine, law: Law) -> list[dict[str, Any]]:
         _row("size and tokens", law.name, "sourced", f"{law.source}; extrapolated far below its range"),
         _row("bytes per token, planned", f"{BYTES_PER_TOKEN:g}", "assumed", "the tokenizer does not exist yet"),
         _row("speed of tokenising", show_bytes(PREPARE_BYTES_PER_S) + "/s", "assumed", "not measured before the plan"),
+        _row("streaming a token", show_seconds(STREAM_S_PER_TOKEN), "assumed", "host work beside the engine's steps"),
         _row("life of the model", "constant demand and prices", "assumed", "growth and price decline left out"),
     ]
 

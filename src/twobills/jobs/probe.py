@@ -1,7 +1,7 @@
 """What this machine achieves, by timing single operations: products per number format, batched products, streams.
 
-Never times a training or an engine step: a plan built on this is a forecast, not an echo. Each point is the median
-of several repeats after a warm-up; the whole takes a few seconds. Sizes are those that small and middle-sized models
+Never times a training or an engine step: a plan built on this is a forecast, not an echo. Each point is the best
+of several repeats after a warm-up, so that what other processes do to it shows in the run and not in the plan; the whole takes a few seconds. Sizes are those that small and middle-sized models
 meet; between them the curve is interpolated.
 """
 
@@ -65,8 +65,10 @@ class _Probe:
         return self._curve(self._softmax_point(*shape) for shape in SOFTMAX_SHAPES)
 
     def call_overhead_s(self) -> float:
-        x = self._random(TINY, dtype=DType.FP32)
-        return self._seconds(lambda: x.mul_(1.0))
+        """The mean of calls as a network makes them: a view, an in-place and an out-of-place one."""
+        x = self._random(TINY, TINY, dtype=DType.BF16)
+        calls: tuple[Callable[[], object], ...] = (lambda: x.view(-1), lambda: x.mul_(1.0), lambda: torch.add(x, x))
+        return statistics.mean(self._seconds(call) for call in calls)
 
     def _matmul_point(self, n: int, k: int, m: int, dtype: DType) -> tuple[float, float]:
         x, weight = self._random(n, k, dtype=dtype), self._random(m, k, dtype=dtype)
@@ -97,7 +99,7 @@ class _Probe:
         return tuple(sorted(points))  # type: ignore[call-overload, no-any-return]
 
     def _seconds(self, run: Callable[[], object]) -> float:
-        """Median seconds of one call; each repeat lasts at least ``_MIN_S``."""
+        """Seconds of one call in the best of the repeats; each lasts at least ``_MIN_S``."""
         for _ in range(3):
             run()
         synchronise(self._device)
@@ -110,4 +112,4 @@ class _Probe:
                 if self._device.on_gpu:
                     synchronise(self._device)
             per_call.append(elapsed / calls)
-        return statistics.median(per_call)
+        return min(per_call)

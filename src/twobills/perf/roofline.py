@@ -1,4 +1,4 @@
-"""How long one operation takes: the slower of its FLOPs and its bytes, and never less than the calls themselves.
+"""How long one operation takes: the slower of its FLOPs and its bytes; calls that move nothing cost their overhead.
 
 The rates are what the machine achieves for that kind and size of operation (``specs.efficiency``), so no utilisation
 has to be guessed. Ref: Williams et al. 2009, "Roofline".
@@ -24,15 +24,14 @@ class Timed(NamedTuple):
 
 def time_operation(op: Operation, dtype: DType, efficiency: Efficiency) -> Timed:
     """Seconds of all calls of one operation."""
-    if not op.calls or not (op.flops or op.bytes):
-        return Timed(op, 0.0, "calls")
-    compute_s = 0.0
+    if not (op.flops or op.bytes):
+        return Timed(op, op.calls * efficiency.call_overhead_s, "calls")
+    compute_s = memory_s = 0.0
     if op.flops:
         compute_s = op.flops / efficiency.flops_rate(op.kind, dtype, op.flops / op.calls)
-    memory_s = op.bytes / efficiency.bytes_rate(op.kind, op.bytes / op.calls) if op.bytes else 0.0
-    overhead_s = op.calls * efficiency.call_overhead_s
-    bound = max((compute_s, "compute"), (memory_s, "memory"), (overhead_s, "calls"))
-    return Timed(op, bound[0], bound[1])
+    if op.bytes:
+        memory_s = op.bytes / efficiency.bytes_rate(op.kind, op.bytes / op.calls)
+    return Timed(op, compute_s, "compute") if compute_s >= memory_s else Timed(op, memory_s, "memory")
 
 
 def time_operations(operations: Iterable[Operation], dtype: DType, efficiency: Efficiency) -> list[Timed]:

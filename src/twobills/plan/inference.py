@@ -1,8 +1,8 @@
 """The predicted inference bill of a load: the serving simulator on a virtual clock, with forecast step times.
 
 The simulator runs the engine's own scheduler, so prompts, batches and waiting are those that the engine would
-have; only the seconds of a step are forecast. Idle chip-seconds are those in which no request is there, and the
-start-up that the caller states.
+have; only the seconds of a step are forecast: its operations, and the host's work of handing each token to a client.
+Idle chip-seconds are those in which no request is there, and the start-up that the caller states.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from twobills.specs.model import ModelSpec
 from twobills.specs.serving import ServingSpec
 from twobills.specs.workload import Workload
 from twobills.usage import Job, Origin, Phase, PhaseUsage, Usage
+
+STREAM_S_PER_TOKEN = 1e-4
+"""Assumed: host seconds to turn a token into text and stream it over HTTP, beside an engine in the same process."""
 
 
 class InferencePlan(NamedTuple):
@@ -93,12 +96,12 @@ class _Forecast:
 
     def step_s(self, batch: Batch) -> float:
         """Seconds of one engine step; its FLOPs and bytes are kept for the bill."""
-        load = batch.load
+        load = batch.executed_load(self._serving.kv_block_tokens)
         step = engine_step(
             self._model,
             self._machine,
             n_tokens=load.n_tokens,
-            n_attended=load.n_prefill_attended + load.n_decode_attended,
+            n_attended=load.n_attended,
             n_logits=load.n_logits,
             n_chunks=len(batch.prefills) + bool(batch.decodes),
             dtype=self._serving.dtype,
@@ -106,7 +109,7 @@ class _Forecast:
         for phase, share in _shares(load).items():
             self._flops[phase] += step.flops * share
             self._bytes[phase] += step.bytes * share
-        return step.seconds
+        return step.seconds + load.n_logits * STREAM_S_PER_TOKEN
 
     def usage(self, result: SimulationResult, startup_s: float) -> Usage:
         """What the simulated load used, by phase."""
