@@ -9,9 +9,7 @@ from twobills.usage import PHASES, Energy, Job, Origin, PhaseUsage, Usage
 
 amounts = st.one_of(st.just(0.0), st.floats(min_value=1e-3, max_value=1e12))
 energies = st.builds(Energy, measured_j=amounts, estimated_j=amounts, declared_j=amounts)
-phase_usages = st.builds(
-    PhaseUsage, tokens=amounts, flops=amounts, bytes=amounts, chip_s=amounts, energy=energies
-)
+phase_usages = st.builds(PhaseUsage, tokens=amounts, flops=amounts, bytes=amounts, chip_s=amounts, energy=energies)
 rates = st.builds(
     Rates,
     usd_per_chip_s=st.floats(0, 1e3),

@@ -79,7 +79,9 @@ def test_side_effects_stay_with_their_owners(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in FILES if room(p) != "cli"], ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_import_hides_in_a_function(path: Path) -> None:
-    functions = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (
+        n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
     hidden = [f.name for f in functions for n in ast.walk(f) if isinstance(n, ast.Import | ast.ImportFrom)]
     assert not hidden
 
@@ -94,7 +96,11 @@ def test_a_file_holds_one_concept(path: Path) -> None:
 def test_planning_works_without_torch() -> None:
     """Every room but ``jobs``, and the command line's start, in a process that cannot import torch."""
     rooms = [r for r in sorted(ALL) if r not in {"jobs", "flows"}]
-    modules = [f"twobills.{r}" for r in rooms] + ["twobills.cli.app", "twobills.flows.plan", "twobills.report.page"]
+    modules = [f"twobills.{r}" for r in rooms] + [
+        "twobills.cli.app",
+        "twobills.flows.plan",
+        "twobills.report.page",
+    ]
     code = f"import sys; sys.modules['torch'] = None\nfor m in {modules!r}: __import__(m)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

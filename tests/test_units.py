@@ -8,7 +8,8 @@ from twobills import units
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("8e9", 8e9), ("8B", 8e9), ("1.5T", 1.5e12), ("15_000", 15000), ("405b", 405e9), ("7", 7)]
+    ("text", "value"),
+    [("8e9", 8e9), ("8B", 8e9), ("1.5T", 1.5e12), ("15_000", 15000), ("405b", 405e9), ("7", 7)],
 )
 def test_counts_are_read_as_people_write_them(text: str, value: float) -> None:
     assert units.parse_count(text) == pytest.approx(value)

@@ -28,7 +28,9 @@ def finished(corpus_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     root = tmp_path_factory.mktemp("run")
     arguments = ("run", "--data", corpus_folder, "--minutes", "0.03", "--out", root / "out", "--json")
     environment = {**os.environ, "TWOBILLS_LEDGER": str(root / "ledger.sqlite")}
-    done = subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(
+        command(*arguments), env=environment, capture_output=True, text=True, timeout=110, check=False
+    )
     assert done.returncode == 0, done.stderr
     return root, json.loads(done.stdout)
 

@@ -37,6 +37,7 @@ class Heard(Listener):
         self.steps: list[TrainingProgress] = []
 
     def found(self, part: str, document: Any) -> None:
+        assert document
         self.parts.append(part)
 
     def training(self, progress: TrainingProgress) -> None:
@@ -106,7 +107,7 @@ class PlannedTime:
             clock.advance(slower * corpus_bytes / PREPARE_BYTES_PER_S)
             return prepare(training)
 
-        def meter(job: Job, *, n_chips: int, resting: Phase, **_: Any) -> Meter:
+        def meter(job: Job, *, resting: Phase, **_: Any) -> Meter:
             return Meter(job, n_chips=planned.machine.spec.n_chips, resting=resting, power=power, clock=clock)
 
         monkeypatch.setattr(Trainer, "_step", timed_step)
@@ -194,7 +195,9 @@ def test_a_failure_is_recorded_as_one(ledger: Ledger) -> None:
     assert ended.body == {"outcome": "failed", "reason": "TwobillsError: step 3: the loss is nan"}
 
 
-def test_nothing_half_written_is_left(planned: PlannedJob, ledger: Ledger, job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_half_written_is_left(
+    planned: PlannedJob, ledger: Ledger, job: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("No space left on device")
 

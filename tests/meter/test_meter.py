@@ -60,7 +60,12 @@ def test_what_a_failing_phase_spent_is_kept() -> None:
     assert meter.usage().phases[Phase.DECODE].chip_s == 2.0
 
 
-@given(st.lists(st.tuples(st.sampled_from([Phase.PREFILL, Phase.DECODE]), st.floats(0, 10), st.booleans()), max_size=20))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([Phase.PREFILL, Phase.DECODE]), st.floats(0, 10), st.booleans()),
+        max_size=20,
+    )
+)
 def test_what_is_taken_adds_up_to_the_whole(steps: list[tuple[Phase, float, bool]]) -> None:
     clock = ManualClock()
     meter = meter_by(clock)

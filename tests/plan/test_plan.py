@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -142,7 +143,7 @@ def test_the_crossing_by_hand() -> None:
 def test_ten_times_the_demand_crosses_in_a_tenth_of_the_time(training_usd: float, usd_per_request: float) -> None:
     points = life(training_usd, usd_per_request)
     days = [point.crossover_days or 0.0 for point in points]
-    assert [a / b for a, b in zip(days, days[1:], strict=False)] == pytest.approx([10] * (len(points) - 1))
+    assert [a / b for a, b in pairwise(days)] == pytest.approx([10] * (len(points) - 1))
     shares = [point.inference_share_after_year for point in points]
     assert shares == sorted(shares)
 

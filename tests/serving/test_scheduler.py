@@ -25,9 +25,7 @@ def make_request(name: str, n_prompt: int, max_tokens: int, **params: object) ->
 
 
 def spec(**changes: int) -> ServingSpec:
-    small = ServingSpec(
-        max_batch_size=4, batch_size_tokens=16, kv_block_tokens=4, n_kv_blocks=16, max_context_len=48
-    )
+    small = ServingSpec(max_batch_size=4, batch_size_tokens=16, kv_block_tokens=4, n_kv_blocks=16, max_context_len=48)
     return replace(small, **changes)  # type: ignore[arg-type]
 
 
@@ -41,9 +39,7 @@ def test_a_prompt_then_one_token_a_step() -> None:
     request = make_request("a", 5, 3)
     scheduler.add(request)
     batch, _ = step(scheduler, now_s=1.0)
-    assert [(c.phase, c.start, c.n_tokens, c.wants_logits) for c in batch.chunks] == [
-        (Phase.PREFILL, 0, 5, True)
-    ]
+    assert [(c.phase, c.start, c.n_tokens, c.wants_logits) for c in batch.chunks] == [(Phase.PREFILL, 0, 5, True)]
     batch, _ = step(scheduler, now_s=2.0)
     assert [(c.phase, c.start, c.n_tokens) for c in batch.chunks] == [(Phase.DECODE, 5, 1)]
     _, finished = step(scheduler, now_s=3.0)
@@ -199,8 +195,7 @@ def test_invariants_whatever_comes(
 ) -> None:
     scheduler = Scheduler(spec(n_kv_blocks=n_blocks, batch_size_tokens=budget, max_batch_size=batch_size))
     pending = [
-        (at, make_request(str(i), n_prompt, n_out), leaves)
-        for i, (n_prompt, n_out, at, leaves) in enumerate(trace)
+        (at, make_request(str(i), n_prompt, n_out), leaves) for i, (n_prompt, n_out, at, leaves) in enumerate(trace)
     ]
     everyone = [request for _, request, _ in pending]
     for now in range(2000):

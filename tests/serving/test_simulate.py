@@ -14,9 +14,7 @@ from twobills.serving.scheduler import Batch, Scheduler
 from twobills.serving.simulate import simulate
 from twobills.specs.serving import ServingSpec
 
-SPEC = ServingSpec(
-    max_batch_size=4, batch_size_tokens=32, kv_block_tokens=4, n_kv_blocks=16, max_context_len=64
-)
+SPEC = ServingSpec(max_batch_size=4, batch_size_tokens=32, kv_block_tokens=4, n_kv_blocks=16, max_context_len=64)
 
 
 def trace(n_requests: int = 30, seed: int = 3) -> list[Request]:
@@ -98,9 +96,7 @@ def test_a_fake_engine_loop_decides_as_the_simulator() -> None:
 def test_closed_loop_holds_the_concurrency() -> None:
     result = simulate(trace(), SPEC, seconds, concurrency=3)
     assert result.idle_s == pytest.approx(0.0, abs=1e-9)
-    events = [(r.arrival_s, 1) for r in result.requests] + [
-        (r.finished_s or 0.0, -1) for r in result.requests
-    ]
+    events = [(r.arrival_s, 1) for r in result.requests] + [(r.finished_s or 0.0, -1) for r in result.requests]
     in_flight = peak = 0
     for _, change in sorted(events):
         in_flight += change

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,7 @@ MODEL = catalog.model("smollm2-135m")
         ({"norm_eps": 0.0}, "must be above 0"),
     ],
 )
-def test_a_shape_that_contradicts_itself_is_refused(change: dict[str, int], message: str) -> None:
+def test_a_shape_that_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         replace(MODEL, **change)
 
@@ -48,7 +49,10 @@ def test_a_model_survives_the_translation_to_hugging_face(model: ModelSpec) -> N
         ({"architectures": ["LlamaForCausalLM"]}, "num_hidden_layers, hidden_size"),
         ({**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "attention_bias": True}, "attention_bias=True"),
         ({**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "hidden_act": "gelu"}, "hidden_act='gelu'"),
-        ({**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "rope_scaling": {"rope_type": "yarn"}}, "rope_type='yarn'"),
+        (
+            {**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "rope_scaling": {"rope_type": "yarn"}},
+            "rope_type='yarn'",
+        ),
     ],
 )
 def test_a_config_that_would_be_misread_is_refused_by_name(config: dict[str, object], message: str) -> None:
@@ -60,7 +64,7 @@ def test_a_config_that_would_be_misread_is_refused_by_name(config: dict[str, obj
 def test_a_file_that_is_no_config_is_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.json"
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(SpecError, match="config.json"):
+    with pytest.raises(SpecError, match=r"config\.json"):
         read_config(path)
 
 
@@ -170,9 +174,7 @@ def test_a_job_file_is_read_with_overrides(tmp_path: Path) -> None:
         ('out = "m"\n', ["out.deep=1"], "out is not a table"),
     ],
 )
-def test_a_job_that_makes_no_sense_is_one_line(
-    tmp_path: Path, text: str, overrides: list[str], message: str
-) -> None:
+def test_a_job_that_makes_no_sense_is_one_line(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
         read_job(job_file(tmp_path, text), overrides)
     assert "\n" not in str(caught.value)

@@ -24,7 +24,16 @@ app = typer.Typer(
     help="Plan, run, meter and reconcile the two bills of an AI model: training, paid once, and inference, paid for "
     "every token.",
 )
-_RUN_EXTRA = {"torch", "tokenizers", "safetensors", "numpy", "fastapi", "uvicorn", "httpx", "prometheus_client"}
+_RUN_EXTRA = {
+    "torch",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "fastapi",
+    "uvicorn",
+    "httpx",
+    "prometheus_client",
+}
 
 for command in (run, train, serve, generate, plan, machine):
     app.command()(command)
@@ -40,7 +49,8 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     del version

@@ -18,7 +18,10 @@ def default_ledger() -> Path:
 LedgerPath = Annotated[
     Path,
     typer.Option(
-        "--ledger", envvar="TWOBILLS_LEDGER", default_factory=default_ledger, show_default="in your data folder",
+        "--ledger",
+        envvar="TWOBILLS_LEDGER",
+        default_factory=default_ledger,
+        show_default="in your data folder",
         help="The ledger's file.",
     ),
 ]

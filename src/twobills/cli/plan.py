@@ -11,10 +11,13 @@ from twobills.cli.options import AsJson, ChipHourPrice
 
 def plan(
     model: Annotated[
-        str, typer.Argument(help="A catalogue name, a config.json or a model folder (Llama and Qwen3 shapes).")
+        str,
+        typer.Argument(help="A catalogue name, a config.json or a model folder (Llama and Qwen3 shapes)."),
     ],
     tokens: Annotated[str, typer.Option(help="Tokens to train on, like 15T or 2e9.")],
-    chips: Annotated[str, typer.Option(help="A chip of the catalogue, or `this` to measure this machine.")] = "h100-sxm",
+    chips: Annotated[
+        str, typer.Option(help="A chip of the catalogue, or `this` to measure this machine.")
+    ] = "h100-sxm",
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences per training step.")] = 8,
     seq_len: Annotated[int | None, typer.Option(min=1, help="Training sequence length, tokens.")] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens per prompt.")] = 1000,

@@ -19,7 +19,11 @@ class ProgressListener(Listener):
     """Draws what a flow tells; use it as a context manager."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+        )
         self._progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
         self._task: TaskID | None = None
         self._last_line = 0
@@ -54,7 +58,8 @@ class ProgressListener(Listener):
         if not err.is_terminal:
             self._draw_line(name, fraction, text)
         elif self._task is None:
-            self._task = self._progress.add_task(name, total=1.0, completed=fraction, text=text)
+            self._task = self._progress.add_task(name, total=1.0, text=text)
+            self._progress.update(self._task, completed=fraction)
         else:
             self._progress.update(self._task, completed=fraction, text=text)
 

@@ -76,7 +76,10 @@ def engine_step_operations(
     model: ModelSpec, *, n_tokens: float, n_attended: float, n_logits: float, n_chunks: int, dtype: DType
 ) -> list[Operation]:
     """One engine step over a flat batch: ``n_chunks`` separate attention calls per layer (decodes are one)."""
-    heads, attended_bytes = model.n_heads * model.d_head, n_attended * model.n_kv_heads * model.d_head * dtype.bytes
+    heads, attended_bytes = (
+        model.n_heads * model.d_head,
+        n_attended * model.n_kv_heads * model.d_head * dtype.bytes,
+    )
     layers = model.n_layers
     attention = [
         Operation(
@@ -194,7 +197,11 @@ def _newton_schulz_flops(rows: int, columns: int) -> float:
 def _product(name: str, n_tokens: float, rows: int, columns: int, dtype: DType, calls: int) -> Operation:
     moved = n_tokens * (rows * calls + columns) + rows * columns
     return Operation(
-        name=name, kind=OpKind.MATMUL, flops=2 * n_tokens * rows * columns, bytes=moved * dtype.bytes, calls=calls
+        name=name,
+        kind=OpKind.MATMUL,
+        flops=2 * n_tokens * rows * columns,
+        bytes=moved * dtype.bytes,
+        calls=calls,
     )
 
 

@@ -45,5 +45,9 @@ def count_params(model: ModelSpec) -> Params:
         norm += model.n_layers * 2 * model.d_head
     n_tables = 1 if model.tied_embeddings else 2
     return Params(
-        total=n_tables * table + layer_matmul + norm, embedding=table, head=table, layer_matmul=layer_matmul, norm=norm
+        total=n_tables * table + layer_matmul + norm,
+        embedding=table,
+        head=table,
+        layer_matmul=layer_matmul,
+        norm=norm,
     )

@@ -1,1 +1,1 @@
-"""STORIES: what a command does from beginning to end, composing the rooms. A flow prints nothing: it tells a listener."""
+"""STORIES: what a command does from beginning to end, composing the rooms. A flow prints nothing: a listener does."""

@@ -26,9 +26,7 @@ class FoundMachine:
 
     def power_reader(self) -> PowerReader:
         """A fresh reader of the best joule source there is."""
-        return best_reader(
-            on_gpu=self.device.on_gpu, watts_per_chip=self.chip.watts, n_chips=self.device.n_chips
-        )
+        return best_reader(on_gpu=self.device.on_gpu, watts_per_chip=self.chip.watts, n_chips=self.device.n_chips)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,10 @@ def measure_machine(found: FoundMachine) -> MeasuredMachine:
     """Times single operations for a few seconds."""
     efficiency = measure_efficiency(found.device)
     spec = MachineSpec(
-        chip=found.chip, n_chips=found.device.n_chips, memory_bytes=found.device.memory_bytes, efficiency=efficiency
+        chip=found.chip,
+        n_chips=found.device.n_chips,
+        memory_bytes=found.device.memory_bytes,
+        efficiency=efficiency,
     )
     return MeasuredMachine(found=found, spec=spec, dtype=fastest_dtype(efficiency))
 

@@ -120,9 +120,7 @@ def _plan_serving(planned: PlannedJob) -> InferencePlan:
     longest = WORKLOAD.prompt_tokens + WORKLOAD.answer_tokens
     if longest > model.max_seq_len:
         raise RequestError(f"seq_len={model.max_seq_len}: the requests of `run` need {longest} tokens of context")
-    return plan_inference(
-        model, serving_spec(model, machine.dtype), WORKLOAD, machine.spec, machine.found.rates
-    )
+    return plan_inference(model, serving_spec(model, machine.dtype), WORKLOAD, machine.spec, machine.found.rates)
 
 
 def _serve(

@@ -66,7 +66,11 @@ def plan_both(asked: PlanRequest, machine: MachineSpec | None, dtype: DType | No
     return {
         "schema": 1,
         "model": {"name": model.name, "n_params": count_params(model).total},
-        "chip": {"name": machine.chip.name, "n_chips": machine.n_chips, "rates_of_work": machine.efficiency.source.value},
+        "chip": {
+            "name": machine.chip.name,
+            "n_chips": machine.n_chips,
+            "rates_of_work": machine.efficiency.source.value,
+        },
         "training": training_plan_to_json(train_plan),
         "inference": inference_plan_to_json(serve_plan),
         "usd_per_request": usd_per_request,
@@ -97,9 +101,7 @@ def _training(asked: PlanRequest, model: ModelSpec, dtype: DType) -> TrainingSpe
     n_steps = math.ceil(n_tokens / (asked.batch_size * seq_len))
     if n_steps < 1:
         raise RequestError(f"--tokens {asked.tokens}: must be above 0")
-    return TrainingSpec(
-        n_steps=n_steps, batch_size=asked.batch_size, seq_len=seq_len, dtype=dtype, heldout_tokens=0
-    )
+    return TrainingSpec(n_steps=n_steps, batch_size=asked.batch_size, seq_len=seq_len, dtype=dtype, heldout_tokens=0)
 
 
 def _serving(load: Workload, dtype: DType) -> ServingSpec:
@@ -124,7 +126,10 @@ def _busy_usd(bill: Bill) -> float:
 
 
 def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:
-    assumed = [f"forecast error: log-normal, sigma {machine.efficiency.log_sigma:g}", "constant demand and prices"]
+    assumed = [
+        f"forecast error: log-normal, sigma {machine.efficiency.log_sigma:g}",
+        "constant demand and prices",
+    ]
     if rates.assumed:
         assumed.append(f"price: {rates.source}")
     if machine.efficiency.source.value == "data sheet":

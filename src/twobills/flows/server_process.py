@@ -45,7 +45,17 @@ class ServerProcess:
 @contextmanager
 def server_process(folder: Path, *, ledger: Path, run_id: str, arguments: list[str]) -> Iterator[ServerProcess]:
     """Starts a server on the model in ``folder``, metered into ``run_id``; it is gone when the block ends."""
-    command = [sys.executable, "-m", "twobills", "serve", str(folder), "--port", "0", "--json", "--until-stdin-closes"]
+    command = [
+        sys.executable,
+        "-m",
+        "twobills",
+        "serve",
+        str(folder),
+        "--port",
+        "0",
+        "--json",
+        "--until-stdin-closes",
+    ]
     command += ["--ledger", str(ledger), "--run-id", run_id, *arguments]
     pipe = subprocess.PIPE
     process = subprocess.Popen(

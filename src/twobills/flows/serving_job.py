@@ -99,5 +99,7 @@ def serve(
         digest_after = loaded.digest_now()
     ledger.result(run_id, {"digest_after_serving": digest_after})
     if digest_after != loaded.digest:
-        raise DigestError(f"{folder}: the weights changed while they were served: {loaded.digest} became {digest_after}")
+        raise DigestError(
+            f"{folder}: the weights changed while they were served: {loaded.digest} became {digest_after}"
+        )
     return Served(loaded.digest, digest_after, price(meter.usage(), found.rates))

@@ -145,9 +145,7 @@ def model_to_json(model: ModelSpec) -> dict[str, Any]:
 def run_job(planned: PlannedJob, ledger: Ledger, run_id: str, listener: Listener) -> TrainedModel:
     """Carries the plan out. What was spent is in the ledger however it ends."""
     found = planned.machine.found
-    meter = Meter(
-        Job.TRAINING, n_chips=found.device.n_chips, power=found.power_reader(), resting=Phase.PRETRAIN
-    )
+    meter = Meter(Job.TRAINING, n_chips=found.device.n_chips, power=found.power_reader(), resting=Phase.PRETRAIN)
     with readings(ledger, run_id, meter, found.rates):
         return _Training(planned, meter, listener).run()
 
@@ -178,7 +176,11 @@ class _Training:
         self._meter.rest()
         bill = price(self._meter.usage(), self._rates)
         training = self._training_to_json(steps)
-        lineage = {"data": data, "training": {k: v for k, v in training.items() if k != "curve"}, "quality": quality}
+        lineage = {
+            "data": data,
+            "training": {k: v for k, v in training.items() if k != "curve"},
+            "quality": quality,
+        }
         digest = freeze(network, tokenizer, self._planned.job.out, lineage=lineage, bill=bill.to_json())
         return TrainedModel(digest, network.spec, bill, data, training, quality, heldout)
 
@@ -215,13 +217,15 @@ class _Training:
         spec, model = self._spec, trainer.network.spec
         with self._meter.phase(Phase.EVALUATE) as tally:
             result = evaluate(
-                trainer.network, heldout, batch_size=spec.batch_size, seq_len=spec.seq_len, attend=trainer.attend
+                trainer.network,
+                heldout,
+                batch_size=spec.batch_size,
+                seq_len=spec.seq_len,
+                attend=trainer.attend,
             )
             n_tokens = result.n_rows * spec.seq_len
             flops = forward_flops(model, n_tokens=n_tokens, n_attended=n_tokens * spec.seq_len, n_logits=n_tokens)
-            operations = evaluate_operations(
-                model, batch_size=result.n_rows, seq_len=spec.seq_len, dtype=spec.dtype
-            )
+            operations = evaluate_operations(model, batch_size=result.n_rows, seq_len=spec.seq_len, dtype=spec.dtype)
             tally.add(tokens=result.n_tokens, flops=flops, bytes=total_bytes(operations))
         documents = self._corpus.heldout
         return {
@@ -263,11 +267,18 @@ class _Training:
 
 
 def _named_shape(job: TrainingJob) -> ModelSpec:
-    shape = dict(job.model)
-    shape.setdefault("d_head", shape["d_model"] // shape["n_heads"])
-    name = f"d{shape['d_model']}-l{shape['n_layers']}"
+    shape = job.model
     return ModelSpec(
-        name=name, **shape, vocab_size=job.vocab_size, max_seq_len=job.seq_len, tied_embeddings=True
+        name=f"d{shape['d_model']}-l{shape['n_layers']}",
+        n_layers=shape["n_layers"],
+        d_model=shape["d_model"],
+        n_heads=shape["n_heads"],
+        n_kv_heads=shape["n_kv_heads"],
+        d_head=shape.get("d_head", shape["d_model"] // max(1, shape["n_heads"])),
+        d_ff=shape["d_ff"],
+        vocab_size=job.vocab_size,
+        max_seq_len=job.seq_len,
+        tied_embeddings=True,
     )
 
 

@@ -1,14 +1,14 @@
 """What this machine achieves, by timing single operations: products per number format, batched products, streams.
 
-Never times a training or an engine step: a plan built on this is a forecast, not an echo. Each point is the best
-of several repeats after a warm-up, so that what other processes do to it shows in the run and not in the plan; the whole takes a few seconds. Sizes are those that small and middle-sized models
-meet; between them the curve is interpolated.
+Never times a training or an engine step: a plan built on this is a forecast, not an echo. Each point is the best of
+several repeats after a warm-up, so that what other processes do to it shows in the run and not in the plan; the whole
+takes a few seconds. Sizes are those that small and middle-sized models meet; between them the curve is interpolated.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -18,7 +18,14 @@ from twobills.meter.clock import Clock, monotonic
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import Curve, Efficiency, OpKind, RateSource
 
-MATMUL_SHAPES = ((1, 256, 256), (16, 256, 256), (256, 256, 256), (2048, 256, 256), (2048, 256, 1024), (2048, 2048, 2048))
+MATMUL_SHAPES = (
+    (1, 256, 256),
+    (16, 256, 256),
+    (256, 256, 256),
+    (2048, 256, 256),
+    (2048, 256, 1024),
+    (2048, 2048, 2048),
+)
 """(tokens, inputs, outputs) of the products that are timed."""
 ATTENTION_SHAPES = ((4, 32, 64), (4, 256, 64), (24, 256, 64), (96, 256, 64))
 """(batch x heads, sequence, head size)."""
@@ -67,7 +74,11 @@ class _Probe:
     def call_overhead_s(self) -> float:
         """The mean of calls as a network makes them: a view, an in-place and an out-of-place one."""
         x = self._random(TINY, TINY, dtype=DType.BF16)
-        calls: tuple[Callable[[], object], ...] = (lambda: x.view(-1), lambda: x.mul_(1.0), lambda: torch.add(x, x))
+        calls: tuple[Callable[[], object], ...] = (
+            lambda: x.view(-1),
+            lambda: x.mul_(1.0),
+            lambda: torch.add(x, x),
+        )
         return statistics.mean(self._seconds(call) for call in calls)
 
     def _matmul_point(self, n: int, k: int, m: int, dtype: DType) -> tuple[float, float]:
@@ -95,8 +106,8 @@ class _Probe:
         return x.to(TORCH_DTYPES[dtype])
 
     @staticmethod
-    def _curve(points: object) -> Curve:
-        return tuple(sorted(points))  # type: ignore[call-overload, no-any-return]
+    def _curve(points: Iterable[tuple[float, float]]) -> Curve:
+        return tuple(sorted(points))
 
     def _seconds(self, run: Callable[[], object]) -> float:
         """Seconds of one call in the best of the repeats; each lasts at least ``_MIN_S``."""

@@ -34,4 +34,4 @@ def loss(law: Law, n_params: float, n_tokens: float) -> float:
     """Nats per token of a model with ``n_params`` trained on ``n_tokens`` different tokens."""
     if n_params <= 0 or n_tokens <= 0:
         raise SpecError(f"n_params={n_params}, n_tokens={n_tokens}: must be above 0")
-    return law.E + law.A / n_params**law.alpha + law.B / n_tokens**law.beta
+    return float(law.E + law.A / n_params**law.alpha + law.B / n_tokens**law.beta)

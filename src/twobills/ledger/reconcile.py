@@ -48,7 +48,10 @@ class Reconciliation(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: the total's keys, and the phases under ``phases``."""
-        return {**self.total.to_json(), "phases": {p.value: gaps.to_json() for p, gaps in self.phases.items()}}
+        return {
+            **self.total.to_json(),
+            "phases": {p.value: gaps.to_json() for p, gaps in self.phases.items()},
+        }
 
 
 def reconcile(planned: Bill, measured: Bill) -> Reconciliation:

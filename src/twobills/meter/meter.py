@@ -19,9 +19,7 @@ from twobills.usage import Energy, Job, Origin, Phase, PhaseUsage, Usage
 class Meter:
     """Accumulates one job's measured usage. ``resting`` is the phase that time outside any phase belongs to."""
 
-    def __init__(
-        self, job: Job, *, n_chips: int, power: PowerReader, resting: Phase, clock: Clock = monotonic
-    ) -> None:
+    def __init__(self, job: Job, *, n_chips: int, power: PowerReader, resting: Phase, clock: Clock = monotonic) -> None:
         self._job, self._n_chips, self._power, self._clock = job, n_chips, power, clock
         self._resting = resting
         self._lock = threading.Lock()
@@ -39,7 +37,8 @@ class Meter:
             for phase in {**shares, **work}:
                 share = shares.get(phase, 0.0)
                 reading = PhaseUsage(
-                    chip_s=elapsed_s * self._n_chips * share, energy=Energy.of(joules * share, self._power.stamp)
+                    chip_s=elapsed_s * self._n_chips * share,
+                    energy=Energy.of(joules * share, self._power.stamp),
                 )
                 self._add(phase, reading + work.get(phase, PhaseUsage()))
 

@@ -57,9 +57,7 @@ class Bill:
             "job": self.job.value,
             "origin": self.origin.value,
             "total_usd": self.total_usd,
-            "phases": {
-                line.phase.value: {**phase_to_json(line.usage), "usd": line.usd} for line in self.lines
-            },
+            "phases": {line.phase.value: {**phase_to_json(line.usage), "usd": line.usd} for line in self.lines},
             "total": phase_to_json(self.usage.total),
             "rates": self.rates.to_json(),
         }

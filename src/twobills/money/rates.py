@@ -28,7 +28,9 @@ class Rates:
 
     def __post_init__(self) -> None:
         if self.usd_per_chip_s < 0 or self.usd_per_j < 0:
-            raise SpecError(f"rates of {self.usd_per_chip_s} USD/chip-s and {self.usd_per_j} USD/J: must not be below 0")
+            raise SpecError(
+                f"rates of {self.usd_per_chip_s} USD/chip-s and {self.usd_per_j} USD/J: must not be below 0"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, base units in the key names."""

@@ -25,7 +25,10 @@ def machine_from_datasheet(chip: ChipSpec) -> MachineSpec:
     bandwidth: Curve = ((1.0, chip.memory_bytes_per_s * BANDWIDTH_FRAC),)
     efficiency = Efficiency(
         flops_per_s={
-            dtype: {OpKind.MATMUL: ((1.0, peak * MATMUL_FRAC),), OpKind.ATTENTION: ((1.0, peak * ATTENTION_FRAC),)}
+            dtype: {
+                OpKind.MATMUL: ((1.0, peak * MATMUL_FRAC),),
+                OpKind.ATTENTION: ((1.0, peak * ATTENTION_FRAC),),
+            }
             for dtype, peak in chip.peak_flops_per_s.items()
         },
         bytes_per_s={OpKind.ELEMENTWISE: bandwidth, OpKind.SOFTMAX: bandwidth},

@@ -27,9 +27,7 @@ class StepForecast(NamedTuple):
     operations: list[Timed]
 
 
-def train_step(
-    model: ModelSpec, machine: MachineSpec, *, batch_size: int, seq_len: int, dtype: DType
-) -> StepForecast:
+def train_step(model: ModelSpec, machine: MachineSpec, *, batch_size: int, seq_len: int, dtype: DType) -> StepForecast:
     """One optimiser step."""
     operations = train_step_operations(model, batch_size=batch_size, seq_len=seq_len, dtype=dtype)
     return _forecast(operations, dtype, machine)

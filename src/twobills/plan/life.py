@@ -30,9 +30,7 @@ class LifePoint(NamedTuple):
         return {**self._asdict(), **reason}
 
 
-def life(
-    training_usd: float, usd_per_request: float, demands: tuple[float, ...] = REQUESTS_PER_DAY
-) -> list[LifePoint]:
+def life(training_usd: float, usd_per_request: float, demands: tuple[float, ...] = REQUESTS_PER_DAY) -> list[LifePoint]:
     """A point for each demand (requests a day). Raises SpecError for negative costs."""
     if training_usd < 0 or usd_per_request < 0:
         raise SpecError(f"training_usd={training_usd}, usd_per_request={usd_per_request}: must not be below 0")

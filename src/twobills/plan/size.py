@@ -24,7 +24,19 @@ from twobills.specs.model import ModelSpec
 D_HEAD = 64
 SMALL_D_HEAD = 32
 """Of models so narrow that heads of 64 would leave only one."""
-_LADDER = ((64, 3), (128, 4), (192, 4), (256, 4), (256, 6), (320, 6), (384, 6), (512, 8), (640, 10), (768, 12), (1024, 16))
+_LADDER = (
+    (64, 3),
+    (128, 4),
+    (192, 4),
+    (256, 4),
+    (256, 6),
+    (320, 6),
+    (384, 6),
+    (512, 8),
+    (640, 10),
+    (768, 12),
+    (1024, 16),
+)
 """(d_model, n_layers) of the sizes that are weighed."""
 
 

@@ -43,9 +43,7 @@ class OpenLoop:
     def __init__(self, requests: Sequence[Request]) -> None:
         for earlier, later in pairwise(requests):
             if later.arrival_s < earlier.arrival_s:
-                raise SpecError(
-                    f"request {later.id}: arrival_s={later.arrival_s} is before {earlier.id}'s; sort them"
-                )
+                raise SpecError(f"request {later.id}: arrival_s={later.arrival_s} is before {earlier.id}'s; sort them")
         self._left = deque(requests)
 
     def due(self, now_s: float, n_in_flight: int) -> list[Request]:  # noqa: ARG002 - an open loop does not look

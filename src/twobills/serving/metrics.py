@@ -73,9 +73,7 @@ def percentiles(values: Sequence[float]) -> Percentiles | None:
     if not values:
         return None
     ordered = sorted(values)
-    return Percentiles(
-        sum(ordered) / len(ordered), *(_quantile(ordered, q) for q in (0.50, 0.90, 0.95, 0.99))
-    )
+    return Percentiles(sum(ordered) / len(ordered), *(_quantile(ordered, q) for q in (0.50, 0.90, 0.95, 0.99)))
 
 
 def _quantile(ordered: Sequence[float], q: float) -> float:

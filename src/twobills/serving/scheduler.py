@@ -153,9 +153,7 @@ class Scheduler:
                 finished.append(request)
         return finished
 
-    def abort(
-        self, request_id: str, now_s: float, reason: FinishReason = FinishReason.ABORT
-    ) -> Request | None:
+    def abort(self, request_id: str, now_s: float, reason: FinishReason = FinishReason.ABORT) -> Request | None:
         """Ends a request early: its client left, or a stop string came. None if it is not there."""
         request = self._requests.get(request_id)
         if request is not None:

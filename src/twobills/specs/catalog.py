@@ -22,8 +22,23 @@ from twobills.units import GIGA, TERA, per_hour_to_per_s
 THIS_MACHINE_CPU = "cpu-core"
 T = TypeVar("T")
 _PROVENANCE = {"source", "as_of"}
-_PEAKS = {"fp32_tflops": DType.FP32, "bf16_tflops": DType.BF16, "fp8_tflops": DType.FP8, "int8_tops": DType.INT8}
-_CHIP_KEYS = {"vendor", "watts", "memory_gb", "memory_gb_per_s", "verified", "estimate", "note", *_PEAKS, *_PROVENANCE}
+_PEAKS = {
+    "fp32_tflops": DType.FP32,
+    "bf16_tflops": DType.BF16,
+    "fp8_tflops": DType.FP8,
+    "int8_tops": DType.INT8,
+}
+_CHIP_KEYS = {
+    "vendor",
+    "watts",
+    "memory_gb",
+    "memory_gb_per_s",
+    "verified",
+    "estimate",
+    "note",
+    *_PEAKS,
+    *_PROVENANCE,
+}
 _PRICE_KEYS = {"chip", "usd_per_hour", "kind", "assumed", *_PROVENANCE}
 
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from twobills.errors import SpecError
 from twobills.specs.dtype import DType
@@ -86,7 +87,7 @@ def interpolate(curve: Sequence[tuple[float, float]], size: float) -> float:
     """The rate at ``size``: log-log between the neighbouring points, the end's value beyond it."""
     if size <= curve[0][0]:
         return curve[0][1]
-    for (left, left_rate), (right, right_rate) in zip(curve, curve[1:], strict=False):
+    for (left, left_rate), (right, right_rate) in pairwise(curve):
         if size <= right:
             weight = math.log(size / left) / math.log(right / left)
             return math.exp((1 - weight) * math.log(left_rate) + weight * math.log(right_rate))

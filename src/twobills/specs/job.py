@@ -49,7 +49,9 @@ class TrainingJob:
         _check_keys("[model]", self.model, _MODEL_KEYS)
         _check_keys("[training]", self.training, _TRAINING_KEYS)
         if self.model and (missing := [key for key in _MODEL_KEYS if key not in self.model and key != "d_head"]):
-            raise RequestError(f"[model]: {missing[0]} is missing; give the whole shape, or none to let the plan choose")
+            raise RequestError(
+                f"[model]: {missing[0]} is missing; give the whole shape, or none to let the plan choose"
+            )
 
 
 def read_job(path: Path, overrides: Sequence[str] = ()) -> TrainingJob:
@@ -72,7 +74,12 @@ def read_job(path: Path, overrides: Sequence[str] = ()) -> TrainingJob:
     for key in ("model", "training"):
         if not isinstance(document.get(key, {}), dict):
             raise RequestError(f"{path}: {key}={document[key]!r}: must be a table")
-    for key, wanted in (("minutes", float), ("usd_per_chip_hour", float), ("vocab_size", int), ("batch_size", int)):
+    for key, wanted in (
+        ("minutes", float),
+        ("usd_per_chip_hour", float),
+        ("vocab_size", int),
+        ("batch_size", int),
+    ):
         if key in document and not _is_number(document[key], wanted):
             raise RequestError(f"{path}: {key}={document[key]!r}: must be a number")
     for key in ("seq_len", "seed"):

@@ -33,7 +33,16 @@ class ModelSpec:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        for field in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff", "vocab_size", "max_seq_len"):
+        for field in (
+            "n_layers",
+            "d_model",
+            "n_heads",
+            "n_kv_heads",
+            "d_head",
+            "d_ff",
+            "vocab_size",
+            "max_seq_len",
+        ):
             if getattr(self, field) < 1:
                 raise SpecError(f"{field}={getattr(self, field)}: must be at least 1")
         if self.n_heads % self.n_kv_heads:

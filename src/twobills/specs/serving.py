@@ -25,7 +25,13 @@ class ServingSpec:
     dtype: DType = DType.BF16
 
     def __post_init__(self) -> None:
-        for field in ("max_batch_size", "batch_size_tokens", "kv_block_tokens", "n_kv_blocks", "max_context_len"):
+        for field in (
+            "max_batch_size",
+            "batch_size_tokens",
+            "kv_block_tokens",
+            "n_kv_blocks",
+            "max_context_len",
+        ):
             if getattr(self, field) < 1:
                 raise SpecError(f"{field}={getattr(self, field)}: must be at least 1")
         if self.batch_size_tokens < self.max_batch_size:

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.jobs.inference.tiny_model import TINY, load
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.jobs.inference.tiny_model import TINY, load
 from twobills.errors import SpecError
 from twobills.jobs.inference.engine import Engine
 from twobills.jobs.inference.sampler import sample
@@ -45,17 +45,12 @@ def _one_thread() -> None:
 
 def prompts(n_requests: int = 8, seed: int = 5) -> list[tuple[int, ...]]:
     rng = random.Random(seed)
-    return [
-        tuple(rng.randrange(TINY.vocab_size) for _ in range(rng.randint(1, 40))) for _ in range(n_requests)
-    ]
+    return [tuple(rng.randrange(TINY.vocab_size) for _ in range(rng.randint(1, 40))) for _ in range(n_requests)]
 
 
-def serve(
-    engine: Engine, params: SamplingParams, some: list[tuple[int, ...]] | None = None
-) -> list[list[int]]:
+def serve(engine: Engine, params: SamplingParams, some: list[tuple[int, ...]] | None = None) -> list[list[int]]:
     requests = [
-        Request(id=f"r{i}", prompt_token_ids=prompt, params=params)
-        for i, prompt in enumerate(some or prompts())
+        Request(id=f"r{i}", prompt_token_ids=prompt, params=params) for i, prompt in enumerate(some or prompts())
     ]
     for request in requests:
         engine.add(request)
@@ -223,9 +218,7 @@ def test_engine_and_simulator_decide_alike() -> None:
 
     def trace() -> list[Request]:
         return [
-            Request(
-                id=str(i), prompt_token_ids=prompt, params=SamplingParams(max_tokens=15), arrival_s=2.5 * i
-            )
+            Request(id=str(i), prompt_token_ids=prompt, params=SamplingParams(max_tokens=15), arrival_s=2.5 * i)
             for i, prompt in enumerate(prompts())
         ]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from tests.jobs.inference.test_engine import causal
 from tests.jobs.inference.tiny_model import TINY, write_folder
-
 from twobills.errors import DigestError, ModelFolderError
 from twobills.jobs.inference.weights import load_folder
 from twobills.jobs.nn.digest import weights_digest

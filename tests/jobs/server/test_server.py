@@ -133,9 +133,7 @@ def test_completes_and_chats_whole_and_streamed(served: Served) -> None:
     assert usage == whole.usage
 
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hello"}]
-    chat = client.chat.completions.create(
-        model=MODEL, messages=messages, max_completion_tokens=9, temperature=0
-    )
+    chat = client.chat.completions.create(model=MODEL, messages=messages, max_completion_tokens=9, temperature=0)
     chunks = list(
         client.chat.completions.create(
             model=MODEL,
@@ -161,9 +159,7 @@ def test_completes_and_chats_whole_and_streamed(served: Served) -> None:
 
 def test_the_bill_stands_beside_the_usage_and_the_sums_agree(served: Served) -> None:
     replies = [
-        served.client.completions.create(
-            model=MODEL, prompt=PROMPT[: 4 + i], max_tokens=5 + i, temperature=1.0
-        )
+        served.client.completions.create(model=MODEL, prompt=PROMPT[: 4 + i], max_tokens=5 + i, temperature=1.0)
         for i in range(6)
     ]
     bills = [reply.model_extra["twobills"] for reply in replies if reply.model_extra]

@@ -42,7 +42,14 @@ TEXT = "def greet(name):\n    return 'hello ' + name\n\n\nfor word in greet('wor
 
 
 def spec(**change: object) -> TrainingSpec:
-    values = {"n_steps": 30, "batch_size": 4, "seq_len": 32, "dtype": DType.FP32, "heldout_tokens": 0, **change}
+    values = {
+        "n_steps": 30,
+        "batch_size": 4,
+        "seq_len": 32,
+        "dtype": DType.FP32,
+        "heldout_tokens": 0,
+        **change,
+    }
     return TrainingSpec(**values)  # type: ignore[arg-type]
 
 
@@ -254,5 +261,3 @@ def test_a_model_of_ours_is_replaced_and_anything_else_is_not(tmp_path: Path) ->
     with pytest.raises(RequestError, match="is not a model of twobills"):
         freeze(network, tokenizer, tmp_path / "thesis", lineage={}, bill={})
     assert (tmp_path / "thesis" / "chapter1.md").read_text() == "mine"
-
-

@@ -113,11 +113,7 @@ class Charger:
         )
 
     def _flops(self, n_tokens: int, n_attended: float, n_logits: int) -> float:
-        return (
-            self._flops_per_token * n_tokens
-            + self._flops_per_key * n_attended
-            + self._flops_per_logits * n_logits
-        )
+        return self._flops_per_token * n_tokens + self._flops_per_key * n_attended + self._flops_per_logits * n_logits
 
     def _prefill_flops(self, chunks: tuple[Chunk, ...], attended: float) -> list[float]:
         """FLOPs of each chunk; what attention executed is split by the chunks' rectangles."""
@@ -128,9 +124,7 @@ class Charger:
             for chunk, area in zip(chunks, rectangles, strict=True)
         ]
 
-    def _attribute(
-        self, phase: Phase, chunks: tuple[Chunk, ...], flops: list[float], used: PhaseUsage
-    ) -> None:
+    def _attribute(self, phase: Phase, chunks: tuple[Chunk, ...], flops: list[float], used: PhaseUsage) -> None:
         for chunk, own in zip(chunks, flops, strict=True):
             share = self._accounts.setdefault(chunk.request.id, _Account()).of(phase)
             part = own / used.flops
@@ -141,14 +135,10 @@ class Charger:
             share.joules += used.energy.total_j * part
 
 
-def _difference(
-    phase: Phase, before: Mapping[Phase, PhaseUsage], after: Mapping[Phase, PhaseUsage]
-) -> PhaseUsage:
+def _difference(phase: Phase, before: Mapping[Phase, PhaseUsage], after: Mapping[Phase, PhaseUsage]) -> PhaseUsage:
     return after[phase] + before.get(phase, PhaseUsage()).scaled(-1)
 
 
 def _phase_usage(share: _Share, stamp: Stamp | None) -> PhaseUsage:
     energy = Energy.of(share.joules, stamp) if stamp else Energy()
-    return PhaseUsage(
-        tokens=share.tokens, flops=share.flops, bytes=share.bytes, chip_s=share.chip_s, energy=energy
-    )
+    return PhaseUsage(tokens=share.tokens, flops=share.flops, bytes=share.bytes, chip_s=share.chip_s, energy=energy)

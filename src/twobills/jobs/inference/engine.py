@@ -59,9 +59,7 @@ class Engine:
         if dtype is None:
             raise SpecError(f"dtype={spec.dtype}: the engine serves {', '.join(TORCH_DTYPES)}")
         if spec.max_context_len > model.max_seq_len:
-            raise SpecError(
-                f"max_context_len={spec.max_context_len}: the model's positions end at {model.max_seq_len}"
-            )
+            raise SpecError(f"max_context_len={spec.max_context_len}: the model's positions end at {model.max_seq_len}")
         loaded.convert(dtype, device)
         self.loaded, self.spec, self.clock = loaded, spec, clock
         self.scheduler = Scheduler(spec, eos_token_ids=loaded.eos_token_ids)

@@ -90,9 +90,7 @@ def load_folder(folder: Path) -> LoadedModel:
         raise ModelFolderError(f"{folder}: no such folder; give a folder with config.json and {WEIGHTS}")
     for name in ("config.json", TOKENIZER):
         if not (folder / name).is_file():
-            raise ModelFolderError(
-                f"{folder}: no {name}; a model folder has config.json, {WEIGHTS} and {TOKENIZER}"
-            )
+            raise ModelFolderError(f"{folder}: no {name}; a model folder has config.json, {WEIGHTS} and {TOKENIZER}")
     try:
         spec = read_config(folder / "config.json")
     except SpecError as error:

@@ -23,7 +23,7 @@ from twobills.specs.model import ModelSpec
 class Attend(Protocol):
     """How one layer attends: queries (S, H, D), keys and values (S, K, D) to the mixed values (S, H, D)."""
 
-    def __call__(self, layer: int, q_SHD: Tensor, k_SKD: Tensor, v_SKD: Tensor) -> Tensor: ...
+    def __call__(self, layer: int, q_SHD: Tensor, k_SKD: Tensor, v_SKD: Tensor, /) -> Tensor: ...
 
 
 class RMSNorm(nn.Module):

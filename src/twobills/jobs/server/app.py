@@ -203,9 +203,7 @@ class _Conversation:
 
     def _usage(self) -> TokenUsage:
         n_prompt, n_completion = self._want.n_prompt_tokens, self._n_completion_tokens
-        return TokenUsage(
-            prompt_tokens=n_prompt, completion_tokens=n_completion, total_tokens=n_prompt + n_completion
-        )
+        return TokenUsage(prompt_tokens=n_prompt, completion_tokens=n_completion, total_tokens=n_prompt + n_completion)
 
     def _choice(self, index: int, text: str, reason: str) -> Choice:
         if self._chat:

@@ -34,9 +34,7 @@ class Wanted(NamedTuple):
 def wanted(asked: CompletionRequest | ChatRequest, loop: EngineLoop, template: ChatTemplate) -> Wanted:
     """The answers to make. Raises ApiError for what cannot be."""
     chat = isinstance(asked, ChatRequest)
-    prompts = (
-        [_chat_tokens(asked, loop, template)] if isinstance(asked, ChatRequest) else _prompts(asked, loop)
-    )
+    prompts = [_chat_tokens(asked, loop, template)] if isinstance(asked, ChatRequest) else _prompts(asked, loop)
     n = 1 if asked.n is None else asked.n
     if not 1 <= n <= _MOST_ANSWERS:
         raise ApiError(f"n={n}: must be between 1 and {_MOST_ANSWERS}", param="n")
@@ -83,9 +81,7 @@ def _checked(tokens: list[int], loop: EngineLoop, param: str) -> list[int]:
     return tokens
 
 
-def _params(
-    asked: CompletionRequest | ChatRequest, n_prompt: int, loop: EngineLoop, nth: int
-) -> SamplingParams:
+def _params(asked: CompletionRequest | ChatRequest, n_prompt: int, loop: EngineLoop, nth: int) -> SamplingParams:
     """Sampling parameters, with a seed of its own for the nth answer to a prompt."""
     room = loop.engine.spec.max_context_len - n_prompt
     max_tokens = asked.max_tokens

@@ -74,9 +74,7 @@ class ServerMetrics:
             return
         self._model_name = model_name
         for name, (text, buckets) in _HISTOGRAMS.items():
-            histogram = Histogram(
-                f"vllm:{name}", text, ["model_name"], registry=self._registry, buckets=buckets
-            )
+            histogram = Histogram(f"vllm:{name}", text, ["model_name"], registry=self._registry, buckets=buckets)
             self._histograms[name] = histogram.labels(model_name)
         self._success = Counter(
             "vllm:request_success",
@@ -140,9 +138,7 @@ class _Live(Collector):
         yield self._gauge("vllm:kv_cache_usage_perc", "KV cache in use, 0 to 1.", scheduler.pool.used_frac)
         yield self._counter("vllm:prompt_tokens", "Prompt tokens processed.", engine.n_prompt)
         yield self._counter("vllm:generation_tokens", "Tokens generated.", engine.n_generated)
-        yield self._counter(
-            "vllm:num_preemptions", "Requests that lost their cache.", scheduler.n_preemptions
-        )
+        yield self._counter("vllm:num_preemptions", "Requests that lost their cache.", scheduler.n_preemptions)
 
     def _meter_families(self, usage: Usage) -> Iterator[Metric]:
         labels = ["model_name", "phase"]

@@ -19,9 +19,7 @@ from twobills.errors import RequestError
 class ApiError(RequestError):
     """A request that gets an error in OpenAI's shape."""
 
-    def __init__(
-        self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
 
@@ -198,13 +196,9 @@ def decode(body: bytes, kind: type[AskedT]) -> AskedT:
         raise ApiError(f"the body is not JSON: {error}") from None
     for name, neutral in _NEUTRAL.items():
         value = getattr(asked, name)
-        if value is None or any(
-            value == n and isinstance(value, bool) == isinstance(n, bool) for n in neutral
-        ):
+        if value is None or any(value == n and isinstance(value, bool) == isinstance(n, bool) for n in neutral):
             continue
-        raise ApiError(
-            f"{name}: not supported by this server; leave it out", param=name, code="unsupported_parameter"
-        )
+        raise ApiError(f"{name}: not supported by this server; leave it out", param=name, code="unsupported_parameter")
     return asked
 
 

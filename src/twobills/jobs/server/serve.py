@@ -110,9 +110,7 @@ def _bind(host: str, port: int) -> socket.socket:
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             message = f"port {port} is in use; choose another with --port, or --port 0 for any free one"
             raise ServerError(message) from None
-        raise ServerError(
-            f"cannot listen on {host}:{port} ({error}); choose another --host or --port"
-        ) from None
+        raise ServerError(f"cannot listen on {host}:{port} ({error}); choose another --host or --port") from None
     return bound
 
 

@@ -78,7 +78,10 @@ def read_corpus(path: Path | None) -> Corpus:
     training = [document for document in documents if not is_heldout(document.name)]
     heldout = [document for document in documents if is_heldout(document.name)]
     if not training or not heldout:  # a hash can leave a small corpus without either: take every n-th instead
-        heldout, training = documents[::HELDOUT_EVERY], [d for i, d in enumerate(documents) if i % HELDOUT_EVERY]
+        heldout, training = (
+            documents[::HELDOUT_EVERY],
+            [d for i, d in enumerate(documents) if i % HELDOUT_EVERY],
+        )
     return Corpus(name, _encoding(documents), training, heldout)
 
 

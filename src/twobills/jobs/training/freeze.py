@@ -26,7 +26,12 @@ _HF_DTYPES = {"torch.bfloat16": "bfloat16", "torch.float32": "float32", "torch.f
 
 
 def freeze(
-    network: Decoder, tokenizer: Tokenizer, folder: Path, *, lineage: Mapping[str, Any], bill: Mapping[str, Any]
+    network: Decoder,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    lineage: Mapping[str, Any],
+    bill: Mapping[str, Any],
 ) -> str:
     """Writes the model folder and returns the weights' digest.
 
@@ -75,5 +80,3 @@ def _tokenizer_config(max_seq_len: int) -> dict[str, Any]:
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-

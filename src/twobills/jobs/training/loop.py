@@ -76,7 +76,11 @@ class Trainer:
             done = step + 1
             elapsed_s = clock() - start_s
             yield Step(
-                done, loss, done * spec.tokens_per_step, elapsed_s, min(1.0, max(done / spec.n_steps, elapsed_s / max_s))
+                done,
+                loss,
+                done * spec.tokens_per_step,
+                elapsed_s,
+                min(1.0, max(done / spec.n_steps, elapsed_s / max_s)),
             )
 
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor, *, scale: float) -> float:

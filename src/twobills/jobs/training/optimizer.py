@@ -75,7 +75,10 @@ class _Muon:
         self._work_grad = torch.zeros_like(self._work)
         self._momentum = torch.zeros_like(self._master)
         rows, columns = parameters[0].shape
-        self._lr, self._decay = spec.muon_lr * max(1.0, rows / columns) ** 0.5, spec.weight_decay * spec.muon_lr
+        self._lr, self._decay = (
+            spec.muon_lr * max(1.0, rows / columns) ** 0.5,
+            spec.weight_decay * spec.muon_lr,
+        )
         for i, p in enumerate(parameters):
             p.data, p.grad = self._work[i], self._work_grad[i]
 
@@ -97,7 +100,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return x.mT if tall else x  # type: ignore[no-any-return]
 
 
 def lr_scale(progress: float, spec: TrainingSpec) -> float:
