@@ -37,6 +37,7 @@ def test_what_is_not_a_duration_is_named(text: str) -> None:
     [
         (units.show_count(3_901_696), "3.90M"),
         (units.show_usd(0.00412), "$0.00412"),
+        (units.show_usd(6.27e-10), "$6.27e-10"),
         (units.show_usd(12.3), "$12.30"),
         (units.show_usd(-4_210_000), "-$4.21M"),
         (units.show_usd(0), "$0.00"),

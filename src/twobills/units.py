@@ -98,8 +98,10 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_usd(usd: float) -> str:
-    """Dollars with three significant digits, cents shown as such: ``$0.00412``, ``$12.30``, ``$4.21M``."""
+    """Dollars, three digits, cents shown as such: ``$6.27e-10``, ``$0.00412``, ``$12.30``, ``$4.21M``."""
     sign, usd = ("-" if usd < 0 else ""), abs(usd)
+    if 0 < usd < 1e-6:
+        return f"{sign}${usd:.2e}"
     if usd >= 1e4:
         return f"{sign}${_prefixed(usd, '', (('T', 1e12), ('B', 1e9), ('M', 1e6), ('k', 1e3)))}"
     return f"{sign}${usd:.2f}" if usd >= 1 or usd == 0 else f"{sign}${significant(usd)}"

@@ -42,7 +42,7 @@ def show(run_id: RunId, ledger: LedgerPath, as_json: AsJson = False) -> None:
     say(f"Run {document['run_id']}: `twobills {document['command']}`, {document['outcome']}, began {document['at']}")
     for job, bill in document["measured"].items():
         say(bill_sentence(bill))
-        print_table(bill_table(bill, document["planned"].get(job)))
+        print_table(bill_table(bill, document["planned"].get(job), explain=False))
 
 
 @ledger_app.command()
@@ -62,4 +62,4 @@ def reconcile(run_id: RunId, ledger: LedgerPath, as_json: AsJson = False) -> Non
         say(f"Run {document['run_id']} has no plan and meter of the same job to hold against each other.")
     for job, gaps in document["gaps"].items():
         say(gap_sentence(job, gaps))
-        print_table(gap_table(job, gaps))
+        print_table(gap_table(job, gaps, explain=False))

@@ -55,6 +55,6 @@ def plan(
     print_table(tables.plan_table(document))
     for job in ("training", "inference"):
         say(sentences.bill_sentence(document[job]["bill"]))
-        print_table(tables.bill_table(document[job]["bill"]))
+        print_table(tables.bill_table(document[job]["bill"], explain=False))
     say(sentences.life_sentence(document["life"]))
     print_table(tables.life_table(document["life"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +16,11 @@ from rich.table import Table as RichTable
 
 from twobills.report.tables import STAMPS, Table
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+PLAIN_WIDTH = 120
+"""Columns where no terminal and no COLUMNS says how many there are."""
+_piped_width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH
+out = Console(highlight=False, width=_piped_width)
+err = Console(stderr=True, highlight=False, width=_piped_width)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -32,4 +32,4 @@ class ServeScreen:
             print(json.dumps(document), flush=True)
             return
         out.print(f"The weights are still {document['digest_after_serving']}.")
-        print_table(bill_table(document["bill"]))
+        print_table(bill_table(document["bill"], explain=False))

@@ -25,7 +25,7 @@ def training_state_bytes(model: ModelSpec, dtype: DType) -> float:
 def activation_bytes(model: ModelSpec, *, batch_size: int, seq_len: int, dtype: DType) -> float:
     """Activations kept for the backward pass, nothing recomputed, attention probabilities stored.
 
-    Per layer and token: inputs and outputs of 2 norms, q, k, v (k and v repeated to every head), mixed values, three MLP
+    Per layer and token: 2 norms in and out, q, k, v (k and v repeated to every head), mixed values, three MLP
     activations and one row of probabilities per head; then the logits in ``dtype`` and fp32. An estimate of the
     eager network's peak: allocator slack is left out.
     """

@@ -51,6 +51,8 @@ SCHEMA = 1
 WORKLOAD = Workload(n_requests=300, prompt_tokens=96, answer_tokens=64, concurrency=16)
 TEMPERATURE = 0.7
 N_SAMPLES = 4
+STARTUP_S = 1.5
+"""Assumed: seconds in which the server loads, starts and stops, paid for without a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
             "requests": load.to_json(),
             **_bills(ledger, run_id, load, planned.plan.total_usd, inference.total_usd),
             "samples": _samples(trained, job.out, load),
-            "provenance": provenance(machine, planned.law),
+            "provenance": provenance(machine, planned.law, startup_s=STARTUP_S),
         }
         _write_beside(asked.out, "report.html", run_page(document))
         _write_beside(asked.out, "run.json", json.dumps(document, indent=2))
@@ -120,7 +122,14 @@ def _plan_serving(planned: PlannedJob) -> InferencePlan:
     longest = WORKLOAD.prompt_tokens + WORKLOAD.answer_tokens
     if longest > model.max_seq_len:
         raise RequestError(f"seq_len={model.max_seq_len}: the requests of `run` need {longest} tokens of context")
-    return plan_inference(model, serving_spec(model, machine.dtype), WORKLOAD, machine.spec, machine.found.rates)
+    return plan_inference(
+        model,
+        serving_spec(model, machine.dtype),
+        WORKLOAD,
+        machine.spec,
+        machine.found.rates,
+        startup_s=STARTUP_S,
+    )
 
 
 def _serve(

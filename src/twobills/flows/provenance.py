@@ -12,13 +12,13 @@ from twobills.plan.training import PREPARE_BYTES_PER_S
 from twobills.units import per_s_to_per_hour, show_bytes, show_seconds, show_usd
 
 
-def provenance(machine: MeasuredMachine, law: Law) -> list[dict[str, Any]]:
+def provenance(machine: MeasuredMachine, law: Law, *, startup_s: float) -> list[dict[str, Any]]:
     """One row per input: what, value, how it is known, source, date."""
     found, efficiency = machine.found, machine.spec.efficiency
     rates, power = found.rates, found.power_reader()
     priced = "assumed" if rates.assumed else "sourced"
     return [
-        _row("tokens, seconds", "counted and timed", "measured", "the meter, on this machine"),
+        _row("tokens and seconds", "counted and timed", "measured", "the meter, on this machine"),
         _row(
             "FLOPs",
             "counted from the kernels and shapes that ran",
@@ -52,7 +52,7 @@ def provenance(machine: MeasuredMachine, law: Law) -> list[dict[str, Any]]:
             "until runs here calibrate it",
         ),
         _row("size and tokens", law.name, "sourced", f"{law.source}; extrapolated far below its range"),
-        _row("bytes per token, planned", f"{BYTES_PER_TOKEN:g}", "assumed", "the tokenizer does not exist yet"),
+        _row("planned bytes per token", f"{BYTES_PER_TOKEN:g}", "assumed", "the tokenizer does not exist yet"),
         _row(
             "speed of tokenising",
             show_bytes(PREPARE_BYTES_PER_S) + "/s",
@@ -65,6 +65,7 @@ def provenance(machine: MeasuredMachine, law: Law) -> list[dict[str, Any]]:
             "assumed",
             "host work beside the engine's steps",
         ),
+        _row("server start and stop", show_seconds(startup_s), "assumed", "planned as idle"),
         _row("life of the model", "constant demand and prices", "assumed", "growth and price decline left out"),
     ]
 

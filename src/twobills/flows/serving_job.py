@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from twobills.counts.params import count_params
 from twobills.errors import DigestError
 from twobills.flows.accounts import readings
 from twobills.flows.machine import FoundMachine
@@ -28,6 +29,8 @@ from twobills.specs.serving import ServingSpec
 from twobills.usage import Job, Phase, Usage
 
 MAX_BATCH_SIZE = 32
+SMALL_MODEL_PARAMS = 50e6
+"""Below this a second core gains less on the products than it costs the threads that talk to the clients."""
 MAX_CONTEXT_LEN = 4096
 KV_BLOCK_TOKENS = 16
 
@@ -57,6 +60,7 @@ def serving_spec(model: ModelSpec, dtype: DType, *, max_context_len: int | None 
         n_kv_blocks=MAX_BATCH_SIZE * math.ceil(context_len / KV_BLOCK_TOKENS),
         kv_block_tokens=KV_BLOCK_TOKENS,
         dtype=dtype,
+        n_threads=1 if count_params(model).total < SMALL_MODEL_PARAMS else None,
     )
 
 

@@ -7,6 +7,7 @@ Idle chip-seconds are those in which no request is there, and the start-up that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from twobills.money.bill import Bill, price
@@ -91,6 +92,9 @@ class _Forecast:
 
     def __init__(self, model: ModelSpec, serving: ServingSpec, machine: MachineSpec) -> None:
         self._model, self._serving, self._machine = model, serving, machine
+        if serving.n_threads and serving.n_threads < machine.n_chips:
+            slower = machine.efficiency.on_cores(serving.n_threads, machine.n_chips)
+            self._machine = replace(machine, efficiency=slower)
         self._flops: dict[Phase, float] = {Phase.PREFILL: 0.0, Phase.DECODE: 0.0}
         self._bytes = dict(self._flops)
 

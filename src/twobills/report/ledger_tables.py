@@ -60,7 +60,9 @@ def gaps_document(ledger: Ledger, run: str) -> dict[str, Any]:
     """Work, speed and price gap of each job that has both a plan and a meter."""
     run_id = ledger.resolve(run)
     planned, measured = ledger.planned_bills(run_id), ledger.measured_bills(run_id)
-    gaps = {job.value: reconcile(planned[job], measured[job]).to_json() for job in Job if job in planned and job in measured}
+    gaps = {
+        job.value: reconcile(planned[job], measured[job]).to_json() for job in Job if job in planned and job in measured
+    }
     return {"run_id": run_id, "gaps": gaps}
 
 

@@ -53,12 +53,15 @@ class Table(NamedTuple):
     """Whether the last row is the sum of those above."""
 
 
-def bill_table(bill: Document, planned: Document | None = None) -> Table:
-    """A bill phase by phase, with what each phase was planned to cost if there is a plan."""
+def bill_table(bill: Document, planned: Document | None = None, *, explain: bool = True) -> Table:
+    """A bill phase by phase, with what each phase was planned to cost if there is a plan.
+
+    ``explain`` says beside each phase's name what it is, where there is room.
+    """
     names = _phases_of(bill, planned or {"phases": {}})
     planned_usd = {name: line["usd"] for name, line in planned["phases"].items()} if planned else {}
     rows = [
-        _bill_row(_phase_name(name), bill["phases"].get(name), planned_usd.get(name, 0.0) if planned else None)
+        _bill_row(_phase_name(name, explain), bill["phases"].get(name), planned_usd.get(name, 0.0) if planned else None)
         for name in names
     ]
     total = {**bill["total"], "usd": bill["total_usd"]}
@@ -80,10 +83,10 @@ def bill_table(bill: Document, planned: Document | None = None) -> Table:
     return Table(title, columns, rows, has_total=True)
 
 
-def gap_table(job: str, gaps: Document) -> Table:
+def gap_table(job: str, gaps: Document, *, explain: bool = True) -> Table:
     """A reconciliation: what was planned, the three gaps and what was measured, phase by phase."""
     columns = ("Phase", "Planned", "Work gap", "Speed gap", "Price gap", "Measured")
-    rows = [_gap_row(_phase_name(name), line) for name, line in gaps["phases"].items()]
+    rows = [_gap_row(_phase_name(name, explain), line) for name, line in gaps["phases"].items()]
     return Table(f"The {job} bill, from plan to meter", columns, [*rows, _gap_row("total", gaps)], has_total=True)
 
 
@@ -212,8 +215,8 @@ def _phases_of(*bills: Document) -> list[str]:
     return [p.value for job in Job for p in PHASES[job] if any(p.value in bill["phases"] for bill in bills)]
 
 
-def _phase_name(name: str) -> str:
-    return f"{name}: {PHASE_WORDS[Phase(name)]}"
+def _phase_name(name: str, explain: bool) -> str:
+    return f"{name}: {PHASE_WORDS[Phase(name)]}" if explain else name
 
 
 def _bill_row(name: str, used: Document | None, planned_usd: float | None) -> tuple[str, ...]:

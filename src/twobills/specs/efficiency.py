@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 
@@ -69,6 +69,17 @@ class Efficiency:
             sizes = [size for size, _ in curve]
             if not curve or sizes != sorted(sizes) or min(r for _, r in curve) <= 0:
                 raise SpecError(f"curve={curve}: needs points with ascending sizes and rates above 0")
+
+    def on_cores(self, n_cores: int, n_all: int) -> Efficiency:
+        """Of ``n_all`` CPU cores only ``n_cores`` compute: products slow down in proportion, streams do not."""
+        share = n_cores / n_all
+        return replace(
+            self,
+            flops_per_s={
+                dtype: {kind: tuple((size, rate * share) for size, rate in curve) for kind, curve in curves.items()}
+                for dtype, curves in self.flops_per_s.items()
+            },
+        )
 
     def flops_rate(self, kind: OpKind, dtype: DType, flops_per_call: float) -> float:
         """FLOP/s of a product of this size. Raises SpecError for a format that was not measured."""

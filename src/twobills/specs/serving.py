@@ -23,6 +23,8 @@ class ServingSpec:
     max_context_len: int = 1024
     """Prompt and answer together, tokens."""
     dtype: DType = DType.BF16
+    n_threads: int | None = None
+    """Cores that the engine computes on where the chips are CPU cores; None takes all of them."""
 
     def __post_init__(self) -> None:
         for field in (
@@ -34,6 +36,8 @@ class ServingSpec:
         ):
             if getattr(self, field) < 1:
                 raise SpecError(f"{field}={getattr(self, field)}: must be at least 1")
+        if self.n_threads is not None and self.n_threads < 1:
+            raise SpecError(f"n_threads={self.n_threads}: must be at least 1")
         if self.batch_size_tokens < self.max_batch_size:
             raise SpecError(
                 f"batch_size_tokens={self.batch_size_tokens}: must hold one token of each of the "

@@ -25,9 +25,6 @@ from twobills.meter.meter import Meter
 from twobills.serving.request import FinishReason, Request
 from twobills.usage import Usage
 
-_SMALL_MODEL_PARAMS = 50e6
-"""Below this a second intra-op thread on a CPU costs a decode step more than it brings."""
-
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -104,8 +101,7 @@ class EngineLoop:
 
     def _run(self) -> None:
         n_threads = torch.get_num_threads()
-        if self.engine.loaded.decoder.lm_head.weight.device.type == "cpu" and self._is_small():
-            torch.set_num_threads(1)
+        torch.set_num_threads(self.engine.spec.n_threads or n_threads)
         try:
             while self._wait_for_work():
                 self._take_in()
@@ -115,9 +111,6 @@ class EngineLoop:
         finally:
             torch.set_num_threads(n_threads)  # part of the setting is the whole process's
         self._end_all()
-
-    def _is_small(self) -> bool:
-        return sum(p.numel() for p in self.engine.loaded.decoder.parameters()) < _SMALL_MODEL_PARAMS
 
     def _wait_for_work(self) -> bool:
         """Sleeps until there is something to do; False to end."""
