@@ -120,7 +120,7 @@ def significant(x: float, digits: int = 3) -> str:
     return f"{round(x, decimals):.{decimals}f}"
 
 
-_SI = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
+_SI = (("Y", 1e24), ("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
 
 def _prefixed(x: float, gap: str, prefixes: tuple[tuple[str, float], ...]) -> str:

@@ -51,7 +51,7 @@ def plan(
     if as_json:
         print_json(document)
         return
-    say(sentences.plan_sentence(document))
+    say(sentences.plan_sentence(document, rates_of_work=document["chip"]["rates_of_work"]))
     print_table(tables.plan_table(document))
     for job in ("training", "inference"):
         say(sentences.bill_sentence(document[job]["bill"]))

@@ -6,6 +6,9 @@ from twobills.counts.params import count_params
 from twobills.specs.dtype import DType
 from twobills.specs.model import ModelSpec
 
+SQUARE_MAX_SEQ_LEN = 1024
+"""Up to this sequence length training keeps attention's probabilities; beyond it a fused kernel keeps none."""
+
 
 def weight_bytes(model: ModelSpec, dtype: DType) -> float:
     """Bytes of all weights in one format."""
@@ -23,14 +26,16 @@ def training_state_bytes(model: ModelSpec, dtype: DType) -> float:
 
 
 def activation_bytes(model: ModelSpec, *, batch_size: int, seq_len: int, dtype: DType) -> float:
-    """Activations kept for the backward pass, nothing recomputed, attention probabilities stored.
+    """Activations kept for the backward pass, nothing recomputed; probabilities up to ``SQUARE_MAX_SEQ_LEN``.
 
     Per layer and token: 2 norms in and out, q, k, v (k and v repeated to every head), mixed values, three MLP
     activations and one row of probabilities per head; then the logits in ``dtype`` and fp32. An estimate of the
     eager network's peak: allocator slack is left out.
     """
     heads = model.n_heads * model.d_head
-    per_layer = 4 * model.d_model + 4 * heads + 4 * model.d_ff + model.n_heads * seq_len
+    per_layer = 4 * model.d_model + 4 * heads + 4 * model.d_ff
+    if seq_len <= SQUARE_MAX_SEQ_LEN:
+        per_layer += model.n_heads * seq_len
     n_tokens = batch_size * seq_len
     logits = n_tokens * model.vocab_size * (dtype.bytes + 2 * DType.FP32.bytes)
     return n_tokens * model.n_layers * per_layer * dtype.bytes + logits

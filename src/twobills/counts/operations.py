@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from twobills.counts.memory import kv_bytes_per_token, weight_bytes
+from twobills.counts.memory import SQUARE_MAX_SEQ_LEN, kv_bytes_per_token, weight_bytes
 from twobills.counts.params import count_params
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import OpKind
@@ -50,7 +50,7 @@ def train_step_operations(model: ModelSpec, *, batch_size: int, seq_len: int, dt
     n_tokens = batch_size * seq_len
     forward = [
         *_trunk(model, n_tokens, dtype),
-        *_square_attention(model, n_tokens, seq_len, dtype),
+        *_attention(model, n_tokens, seq_len, dtype),
         *_head(model, n_tokens, dtype),
         *_cross_entropy(model, n_tokens, dtype),
     ]
@@ -65,7 +65,7 @@ def evaluate_operations(model: ModelSpec, *, batch_size: int, seq_len: int, dtyp
     n_tokens = batch_size * seq_len
     return [
         *_trunk(model, n_tokens, dtype),
-        *_square_attention(model, n_tokens, seq_len, dtype),
+        *_attention(model, n_tokens, seq_len, dtype),
         *_head(model, n_tokens, dtype),
         *_cross_entropy(model, n_tokens, dtype),
         _operator_calls(model.n_layers * _CALLS_FORWARD + _CALLS_FIXED),
@@ -140,10 +140,11 @@ def _trunk(model: ModelSpec, n_tokens: float, dtype: DType) -> Iterator[Operatio
     yield _streaming("embedding", 2 * d * n_tokens * dtype.bytes, calls=1)
 
 
-def _square_attention(model: ModelSpec, n_tokens: float, seq_len: int, dtype: DType) -> Iterator[Operation]:
-    """Training's attention: whole squares in batched products, keys and values repeated to every head."""
+def _attention(model: ModelSpec, n_tokens: float, seq_len: int, dtype: DType) -> Iterator[Operation]:
+    """Training's attention: whole squares are multiplied, and up to ``SQUARE_MAX_SEQ_LEN`` also written and read."""
     heads = model.n_heads * model.d_head
-    square = n_tokens * seq_len * model.n_heads * dtype.bytes
+    stored = seq_len if seq_len <= SQUARE_MAX_SEQ_LEN else 0
+    square = n_tokens * stored * model.n_heads * dtype.bytes
     element = n_tokens * heads * dtype.bytes
     yield Operation(
         name="attention products",

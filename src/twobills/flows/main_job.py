@@ -8,8 +8,6 @@ measured bill beside its plan, names every dollar of the difference, and extends
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -217,7 +215,6 @@ def _samples(trained: TrainedModel, folder: Path, load: LoadResult) -> list[dict
 
 def _write_beside(folder: Path, name: str, text: str) -> None:
     """Writes a file whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=folder, prefix=f".{name}-", delete=False) as part:
-        part.write(text)
-    os.replace(part.name, folder / name)
+    part = folder / f".{name}.part"
+    part.write_text(text, encoding="utf-8")
+    part.replace(folder / name)

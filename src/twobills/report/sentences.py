@@ -129,8 +129,8 @@ def life_sentence(points: Sequence[Document]) -> str:
     )
 
 
-def plan_sentence(plan: Document) -> str:
-    """What was forecast before the first step."""
+def plan_sentence(plan: Document, *, rates_of_work: str = "measured") -> str:
+    """What was forecast before the first step, on a machine that was measured or read from its data sheet."""
     parts = [
         f"{job.value} {show_seconds(part['wall_s']['value'])} and {show_usd(part['total_usd']['value'])} "
         f"(likely {show_usd(part['total_usd']['p5'])} to {show_usd(part['total_usd']['p95'])})"
@@ -139,7 +139,8 @@ def plan_sentence(plan: Document) -> str:
     ]
     if not parts:
         return "There is no plan."
-    made = "Before the first step, from measuring this machine and counting the work, the forecast was"
+    basis = "measuring this machine" if rates_of_work == "measured" else f"the chip's {rates_of_work}"
+    made = f"Before the first step, from {basis} and counting the work, the forecast is"
     return f"{made}: {'; '.join(parts)}."
 
 

@@ -230,7 +230,7 @@ def _bill_row(name: str, used: Document | None, planned_usd: float | None) -> tu
         show_flops(used["flops"]) if used["flops"] else "–",
         show_bytes(used["bytes"]) if used["bytes"] else "–",
         show_seconds(used["chip_s"]),
-        show_energy(energy["total_j"]) if energy["stamp"] else ABSENT,
+        show_energy(energy["total_j"]) if energy["stamp"] else ABSENT if used["chip_s"] else "–",
         energy["stamp"] or "–",
         show_usd(used["usd"]),
         *plan,

@@ -256,6 +256,7 @@ def test_a_model_of_ours_is_replaced_and_anything_else_is_not(tmp_path: Path) ->
     first = freeze(network, tokenizer, folder, lineage={}, bill={})
     assert freeze(network, tokenizer, folder, lineage={}, bill={}) == first
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.md").write_text("mine")
     with pytest.raises(RequestError, match="is not a model of twobills"):

@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SQUARE_MAX_SEQ_LEN = 1024
-"""Above this the square's memory (T x T per head and sequence) outweighs its speed."""
+from twobills.counts.memory import SQUARE_MAX_SEQ_LEN
 
 
 class CausalAttention:

@@ -48,6 +48,7 @@ def freeze(
         part = Path(scratch) / folder.name
         part.mkdir()
         save_file(state, part / "model.safetensors", metadata={"format": "pt"})
+        (part / "model.safetensors").chmod(0o666 & ~_umask())  # safetensors makes it readable by its owner only
         _write_json(part / "config.json", to_hf(network.spec, dtype=dtype, eos_token_id=END_ID))
         _write_json(part / "generation_config.json", {"bos_token_id": END_ID, "eos_token_id": END_ID})
         tokenizer.save(str(part / "tokenizer.json"))
@@ -76,6 +77,12 @@ def _tokenizer_config(max_seq_len: int) -> dict[str, Any]:
         "eos_token": END_OF_TEXT,
         "clean_up_tokenization_spaces": False,
     }
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> None:
