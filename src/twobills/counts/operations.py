@@ -21,7 +21,7 @@ from twobills.specs.model import ModelSpec
 NEWTON_SCHULZ_STEPS = 5
 NORM_PASSES = 17
 """Passes of one norm: unfused, and computed in fp32 between conversions from and to a 16-bit format."""
-_CALLS_FORWARD, _CALLS_BACKWARD, _CALLS_ENGINE = 91, 157, 48
+_CALLS_FORWARD, _CALLS_BACKWARD, _CALLS_ENGINE = 85, 152, 46
 """Operator calls per layer."""
 _CALLS_CHUNK = 14
 """Operator calls per layer and prompt chunk beyond the first attention."""
@@ -135,7 +135,7 @@ def _trunk(model: ModelSpec, n_tokens: float, dtype: DType) -> Iterator[Operatio
     element = n_tokens * dtype.bytes * model.n_layers
     yield _streaming("norms", 2 * NORM_PASSES * d * element, calls=2 * NORM_PASSES / 2 * model.n_layers)
     yield _streaming("residuals", 2 * 3 * d * element, calls=2 * model.n_layers)
-    yield _streaming("rotary positions", 9 * (heads + kv) * element, calls=12 * model.n_layers)
+    yield _streaming("rotary positions", 8 * (heads + kv) * element, calls=12 * model.n_layers)
     yield _streaming("gating", 5 * model.d_ff * element, calls=2 * model.n_layers)
     yield _streaming("embedding", 2 * d * n_tokens * dtype.bytes, calls=1)
 

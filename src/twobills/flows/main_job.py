@@ -40,6 +40,8 @@ from twobills.money.bill import Bill
 from twobills.plan.inference import InferencePlan, inference_plan_to_json, plan_inference
 from twobills.plan.interval import Interval
 from twobills.plan.life import life
+from twobills.report.figures.bills import both_bills_figure
+from twobills.report.figures.style import standalone
 from twobills.report.page import run_page
 from twobills.specs.job import TrainingJob
 from twobills.specs.workload import Workload
@@ -65,7 +67,7 @@ class MainJob:
 
 
 def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str, Any]:
-    """Does it all and returns the document; the report and the model lie in ``out``."""
+    """Does it all and returns the document; the report, its picture and the model lie in ``out``."""
     job = TrainingJob(
         out=asked.out / "model",
         data=asked.data,
@@ -109,6 +111,7 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
             "provenance": provenance(machine, planned.law, startup_s=STARTUP_S),
         }
         _write_beside(asked.out, "report.html", run_page(document))
+        _write_beside(asked.out, "two-bills.svg", standalone(both_bills_figure(document["bills"])))
         _write_beside(asked.out, "run.json", json.dumps(document, indent=2))
         ledger.result(run_id, {key: document[key] for key in ("model", "quality", "requests", "life")})
     listener.found("done", document)

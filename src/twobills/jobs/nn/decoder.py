@@ -139,14 +139,19 @@ class Decoder(nn.Module):
 
 
 class Rotary:
-    """Turns pairs of a head's halves by angles that grow with position (Su et al. 2021; Llama's half-split layout)."""
+    """Turns pairs of a head's halves by angles that grow with position (Su et al. 2021; Llama's half-split layout).
+
+    A roll by half a head swaps the halves, and the sine carries the sign of the swapped one: three calls, and a
+    gradient that is a roll again.
+    """
 
     def __init__(self, positions_S: Tensor, model: ModelSpec, dtype: torch.dtype) -> None:
         even = torch.arange(0, model.d_head, 2, device=positions_S.device, dtype=torch.float32)
         angles = positions_S[..., None].float() * model.rope_theta ** (-even / model.d_head)  # (S, D/2)
-        angles = torch.cat((angles, angles), dim=-1)[..., None, :]  # (S, 1, D)
-        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        cos, sin = angles.cos(), angles.sin()
+        self._half = model.d_head // 2
+        self._cos_S1D = torch.cat((cos, cos), dim=-1)[..., None, :].to(dtype)
+        self._sin_S1D = torch.cat((-sin, sin), dim=-1)[..., None, :].to(dtype)
 
     def __call__(self, x_SHD: Tensor) -> Tensor:
-        first, second = x_SHD.chunk(2, dim=-1)
-        return x_SHD * self.cos + torch.cat((-second, first), dim=-1) * self.sin
+        return torch.addcmul(x_SHD * self._cos_S1D, x_SHD.roll(self._half, -1), self._sin_S1D)
