@@ -1,7 +1,8 @@
 """What GNU OpenMP's spinning threads cost when another process wants the cores, and what GOMP_SPINCOUNT does about it.
 
-Why: `twobills` sets GOMP_SPINCOUNT before PyTorch is loaded; this is the measurement behind it. Each round runs the four cases
-one after the other (default or set, alone or beside a two-thread neighbour), so that drift hits all alike; medians are shown.
+Why: `twobills` sets GOMP_SPINCOUNT before PyTorch is loaded; this is the measurement behind it. Each round runs the
+four cases one after the other (default or set, alone or beside a two-thread neighbour), so that drift hits all alike;
+medians are shown.
 What it does not show: machines with many idle cores, other OpenMP runtimes, whole training steps.
 
     python benchmarks/spinning_threads.py [--rounds 5]
