@@ -180,6 +180,14 @@ def test_a_job_that_makes_no_sense_is_one_line(tmp_path: Path, text: str, overri
     assert "\n" not in str(caught.value)
 
 
+def test_the_example_holds_the_defaults() -> None:
+    """The file in ``examples`` is a job as if nothing had been said, its commented shape included."""
+    path = Path(__file__).parents[2] / "examples" / "train.toml"
+    job, defaults = read_job(path), TrainingSpec(n_steps=1, batch_size=1, seq_len=1, dtype=DType.BF16, heldout_tokens=0)
+    assert job == TrainingJob(out=job.out, training=job.training)
+    assert job.training == {name: getattr(defaults, name) for name in job.training}
+
+
 def test_a_missing_job_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"nowhere.toml: cannot be read"):
         read_job(tmp_path / "nowhere.toml")

@@ -41,4 +41,4 @@ def serve(
         until_stdin_closes=until_stdin_closes,
     )
     screen = ServeScreen(as_json)
-    screen.ended(run_serve(request, Ledger(ledger), screen.ready))
+    run_serve(request, Ledger(ledger), screen.ready, screen.ended)

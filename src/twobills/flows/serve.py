@@ -37,8 +37,14 @@ class ServeRequest:
     """Whether to stop when whoever started this process is gone."""
 
 
-def run_serve(request: ServeRequest, ledger: Ledger, on_ready: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Serves until stopped; returns the document with digests and bill. ``on_ready`` hears url, model and digest."""
+Hear = Callable[[dict[str, Any]], None]
+
+
+def run_serve(request: ServeRequest, ledger: Ledger, on_ready: Hear, on_end: Hear) -> None:
+    """Serves until stopped. ``on_ready`` hears url, model and digest, ``on_end`` digests and bill.
+
+    SIGTERM is the ordinary end. SIGINT is too, but raises KeyboardInterrupt after ``on_end``, as Ctrl-C does anywhere.
+    """
 
     def ready(url: str, loaded: LoadedModel) -> None:
         n_params = count_params(loaded.spec).total
@@ -59,7 +65,9 @@ def run_serve(request: ServeRequest, ledger: Ledger, on_ready: Callable[[dict[st
             model_name=request.model_name,
             dtype=request.dtype,
         )
-    return {"run_id": run_id, **served.to_json()}
+        on_end({"run_id": run_id, **served.to_json()})
+        if served.stopped_by == signal.SIGINT:
+            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -74,6 +82,6 @@ def _run(request: ServeRequest, ledger: Ledger) -> Iterator[str]:
 def _stop_with_stdin() -> None:
     def wait() -> None:
         sys.stdin.read()
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="until stdin closes", daemon=True).start()

@@ -29,7 +29,7 @@ class ServerProcess:
 
     def stop(self) -> dict[str, Any]:
         """Asks it to end and returns what it did. Raises ServerError if it failed."""
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGTERM)
         try:
             output, errors = self._process.communicate(timeout=_STOP_S)
         except subprocess.TimeoutExpired:
@@ -69,7 +69,7 @@ def server_process(folder: Path, *, ledger: Path, run_id: str, arguments: list[s
         yield ServerProcess(process, json.loads(first)["url"])
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             try:
                 process.communicate(timeout=_STOP_S)
             except (subprocess.TimeoutExpired, ValueError):

@@ -7,6 +7,7 @@ starts before the weights are loaded, so loading and waiting are on the inferenc
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,12 +42,14 @@ class Served(NamedTuple):
     digest_before: str
     digest_after: str
     bill: Bill
+    stopped_by: signal.Signals | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {
             "digest_before_serving": self.digest_before,
             "digest_after_serving": self.digest_after,
+            "stopped_by": self.stopped_by.name if self.stopped_by else None,
             "bill": self.bill.to_json(),
         }
 
@@ -99,11 +102,11 @@ def serve(
             return price(usage, found.rates).total_usd
 
         app = create_app(EngineLoop(engine, meter), model_name or folder.resolve().name, cost)
-        run_server(app, host, port, on_ready=lambda url: on_ready(url, loaded))
+        stopped_by = run_server(app, host, port, on_ready=lambda url: on_ready(url, loaded))
         digest_after = loaded.digest_now()
     ledger.result(run_id, {"digest_after_serving": digest_after})
     if digest_after != loaded.digest:
         raise DigestError(
             f"{folder}: the weights changed while they were served: {loaded.digest} became {digest_after}"
         )
-    return Served(loaded.digest, digest_after, price(meter.usage(), found.rates))
+    return Served(loaded.digest, digest_after, price(meter.usage(), found.rates), stopped_by)
