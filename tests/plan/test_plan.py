@@ -132,7 +132,7 @@ def test_batching_makes_tokens_cheaper() -> None:
 
 def test_the_crossing_by_hand() -> None:
     """Training $100, a request $0.01: at 1000 a day ($10) after 10 days; after a year 3652.5 of 3752.5."""
-    point = life(100.0, 0.01)[0]
+    point = life(100.0, 0.01, 2.0)[0]
     assert point.requests_per_day == 1000
     assert point.usd_per_day == pytest.approx(10)
     assert point.crossover_days == pytest.approx(10)
@@ -141,16 +141,25 @@ def test_the_crossing_by_hand() -> None:
 
 @given(st.floats(1e-6, 1e9), st.floats(1e-9, 1e3))
 def test_ten_times_the_demand_crosses_in_a_tenth_of_the_time(training_usd: float, usd_per_request: float) -> None:
-    points = life(training_usd, usd_per_request)
+    points = life(training_usd, usd_per_request, 2.0)
     days = [point.crossover_days or 0.0 for point in points]
     assert [a / b for a, b in pairwise(days)] == pytest.approx([10] * (len(points) - 1))
     shares = [point.inference_share_after_year for point in points]
     assert shares == sorted(shares)
 
 
+def test_machines_that_are_always_on_by_hand() -> None:
+    """A machine of $2 a day; 1000 requests of $0.01 a day fill 5 of them, 10 of them a day not even one."""
+    points = life(100.0, 0.01, 2.0, (10.0, 1000.0, 1001.0))
+    assert [point.n_machines for point in points] == [1, 5, 6]
+    assert [point.reserved_usd_per_day for point in points] == [2.0, 10.0, 12.0]
+    assert points[0].reserved_crossover_days == pytest.approx(50)
+    assert points[0].crossover_days == pytest.approx(1000)
+
+
 def test_what_costs_nothing_never_crosses() -> None:
-    point = life(1.0, 0.0)[0]
+    point = life(1.0, 0.0, 2.0)[0]
     assert point.crossover_days is None
     assert point.to_json()["reason"] == "inference costs nothing"
     with pytest.raises(SpecError, match="must not be below 0"):
-        life(-1.0, 0.0)
+        life(-1.0, 0.0, 2.0)

@@ -47,7 +47,7 @@ def make_document(*, measured_factor: float = 1.0, rates: Rates | None = None) -
         "requests": _requests(),
         "bills": bills,
         "usd_per_request": usd_per_request,
-        "life": [point.to_json() for point in life(bills["training"]["measured"]["total_usd"], usd_per_request)],
+        "life": [point.to_json() for point in life(bills["training"]["measured"]["total_usd"], usd_per_request, 2.0)],
         "samples": [
             {
                 "prompt": "def read_text(self, encoding=None):\n    ",

@@ -71,16 +71,16 @@ def test_any_gap_is_a_sentence(work: float, speed: float, price: float, planned:
 
 
 def test_the_life_names_the_first_and_last_crossing() -> None:
-    words = sentences.life_sentence([point.to_json() for point in life(1.0, 1e-3)])
+    words = sentences.life_sentence([point.to_json() for point in life(1.0, 1e-3, 2.0)])
     assert "at 1k requests a day the second bill overtakes the first after 24.0 h" in words
     assert "at 1B after 86.4 ms" in words
 
 
 def test_a_life_without_a_crossing() -> None:
-    free_answers = [point.to_json() for point in life(1.0, 0.0)]
+    free_answers = [point.to_json() for point in life(1.0, 0.0, 2.0)]
     assert "never overtakes" in sentences.life_sentence(free_answers)
     assert "never overtakes" in sentences.life_sentence([])
-    free_training = [point.to_json() for point in life(0.0, 1.0)]
+    free_training = [point.to_json() for point in life(0.0, 1.0, 2.0)]
     assert "from the first answer" in sentences.life_sentence(free_training)
 
 

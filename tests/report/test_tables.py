@@ -76,7 +76,7 @@ def test_rounding_dust_is_no_gap() -> None:
 
 
 def test_a_crossover_that_never_comes() -> None:
-    table = tables.life_table([point.to_json() for point in life(1.0, 0.0)])
+    table = tables.life_table([point.to_json() for point in life(1.0, 0.0, 2.0)])
     assert {row[2] for row in table.rows} == {"never"}
 
 

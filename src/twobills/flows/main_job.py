@@ -36,7 +36,8 @@ from twobills.jobs.training.corpus import read_corpus
 from twobills.jobs.training.freeze import check_free
 from twobills.ledger.reconcile import reconcile
 from twobills.ledger.store import Ledger
-from twobills.money.bill import Bill
+from twobills.money.bill import busy_usd
+from twobills.money.rates import machine_usd_per_day
 from twobills.plan.inference import InferencePlan, inference_plan_to_json, plan_inference
 from twobills.plan.interval import Interval
 from twobills.plan.life import life
@@ -45,7 +46,7 @@ from twobills.report.figures.style import standalone
 from twobills.report.page import run_page
 from twobills.specs.job import TrainingJob
 from twobills.specs.workload import Workload
-from twobills.usage import Job, Phase
+from twobills.usage import Job
 
 SCHEMA = 1
 WORKLOAD = Workload(n_requests=300, prompt_tokens=96, answer_tokens=64, concurrency=16)
@@ -106,7 +107,7 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
             "training": trained.training,
             "quality": trained.quality,
             "requests": load.to_json(),
-            **_bills(ledger, run_id, load, planned.plan.total_usd, inference.total_usd),
+            **_bills(ledger, run_id, machine, load, planned.plan.total_usd, inference.total_usd),
             "samples": _samples(trained, job.out, load),
             "provenance": provenance(machine, planned.law, startup_s=STARTUP_S),
         }
@@ -182,7 +183,12 @@ def _model(trained: TrainedModel, served: dict[str, Any], folder: Path) -> dict[
 
 
 def _bills(
-    ledger: Ledger, run_id: str, load: LoadResult, training_usd: Interval, inference_usd: Interval
+    ledger: Ledger,
+    run_id: str,
+    machine: MeasuredMachine,
+    load: LoadResult,
+    training_usd: Interval,
+    inference_usd: Interval,
 ) -> dict[str, Any]:
     """Both bills beside their plans, read back from the ledger, and the life that follows from the measured ones."""
     planned, measured = ledger.planned_bills(run_id), ledger.measured_bills(run_id)
@@ -196,14 +202,11 @@ def _bills(
         }
         for job in Job
     }
-    usd_per_request = _busy_usd(measured[Job.INFERENCE]) / max(1, load.to_json()["ok"])
-    points = life(measured[Job.TRAINING].total_usd, usd_per_request)
+    usd_per_request = busy_usd(measured[Job.INFERENCE]) / max(1, load.to_json()["ok"])
+    found = machine.found
+    machine_usd = machine_usd_per_day(found.rates, n_chips=found.device.n_chips, watts_per_chip=found.chip.watts)
+    points = life(measured[Job.TRAINING].total_usd, usd_per_request, machine_usd)
     return {"bills": bills, "usd_per_request": usd_per_request, "life": [point.to_json() for point in points]}
-
-
-def _busy_usd(bill: Bill) -> float:
-    """Dollars of the chip-seconds that served requests: a busy server's view, waiting left out."""
-    return sum(line.usd for line in bill.lines if line.phase != Phase.IDLE)
 
 
 def _samples(trained: TrainedModel, folder: Path, load: LoadResult) -> list[dict[str, str]]:

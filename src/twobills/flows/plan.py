@@ -9,8 +9,8 @@ from typing import Any
 
 from twobills.counts.params import count_params
 from twobills.errors import CatalogError, RequestError
-from twobills.money.bill import Bill
-from twobills.money.rates import Rates, at_user_price, rented
+from twobills.money.bill import busy_usd
+from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rented
 from twobills.perf.datasheet import machine_from_datasheet
 from twobills.plan.inference import inference_plan_to_json, plan_inference
 from twobills.plan.life import life
@@ -24,7 +24,6 @@ from twobills.specs.serving import ServingSpec
 from twobills.specs.training import TrainingSpec
 from twobills.specs.workload import Workload
 from twobills.units import parse_count
-from twobills.usage import Phase
 
 MAX_TRAIN_SEQ_LEN = 4096
 ROUNDS = 4
@@ -61,8 +60,9 @@ def plan_both(asked: PlanRequest, machine: MachineSpec | None, dtype: DType | No
         concurrency=asked.concurrency,
     )
     serve_plan = plan_inference(model, _serving(load, training.dtype), load, machine, rates)
-    usd_per_request = _busy_usd(serve_plan.bill) / load.n_requests
-    points = life(train_plan.bill.total_usd, usd_per_request)
+    usd_per_request = busy_usd(serve_plan.bill) / load.n_requests
+    machine_usd = machine_usd_per_day(rates, n_chips=machine.n_chips, watts_per_chip=machine.chip.watts)
+    points = life(train_plan.bill.total_usd, usd_per_request, machine_usd)
     return {
         "schema": 1,
         "model": {"name": model.name, "n_params": count_params(model).total},
@@ -119,10 +119,6 @@ def _serving(load: Workload, dtype: DType) -> ServingSpec:
 def _rates(machine: MachineSpec, usd_per_chip_hour: float | None) -> Rates:
     rates = rented(catalog.chip_price(machine.chip.name))
     return rates if usd_per_chip_hour is None else at_user_price(rates, usd_per_chip_hour)
-
-
-def _busy_usd(bill: Bill) -> float:
-    return sum(line.usd for line in bill.lines if line.phase != Phase.IDLE)
 
 
 def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:

@@ -6,6 +6,7 @@ starts with the tokenizer, so preparing the data is on the training bill.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -145,16 +146,21 @@ def model_to_json(model: ModelSpec) -> dict[str, Any]:
 def run_job(planned: PlannedJob, ledger: Ledger, run_id: str, listener: Listener) -> TrainedModel:
     """Carries the plan out. What was spent is in the ledger however it ends."""
     found = planned.machine.found
+    compressors = {  # what the model is compared with is not a part of what the model costs
+        "gzip_bits_per_byte": gzip_bits_per_byte(planned.corpus.heldout),
+        "xz_bits_per_byte": xz_bits_per_byte(planned.corpus.heldout),
+    }
     meter = Meter(Job.TRAINING, n_chips=found.device.n_chips, power=found.power_reader(), resting=Phase.PRETRAIN)
     with readings(ledger, run_id, meter, found.rates):
-        return _Training(planned, meter, listener).run()
+        return _Training(planned, meter, listener, compressors).run()
 
 
 class _Training:
     """One run of one plan."""
 
-    def __init__(self, planned: PlannedJob, meter: Meter, listener: Listener) -> None:
+    def __init__(self, planned: PlannedJob, meter: Meter, listener: Listener, compressors: Mapping[str, float]) -> None:
         self._planned, self._meter, self._listener = planned, meter, listener
+        self._compressors = compressors
         self._corpus, self._spec = planned.corpus, planned.plan.training
         self._rates = planned.machine.found.rates
         self._n_training_tokens = 0
@@ -227,12 +233,10 @@ class _Training:
             flops = forward_flops(model, n_tokens=n_tokens, n_attended=n_tokens * spec.seq_len, n_logits=n_tokens)
             operations = evaluate_operations(model, batch_size=result.n_rows, seq_len=spec.seq_len, dtype=spec.dtype)
             tally.add(tokens=result.n_tokens, flops=flops, bytes=total_bytes(operations))
-        documents = self._corpus.heldout
         return {
             "heldout_bits_per_byte": bits_per_byte(result.nats, self._corpus.heldout_bytes),
             "heldout_nats_per_token": result.nats / result.n_tokens,
-            "gzip_bits_per_byte": gzip_bits_per_byte(documents),
-            "xz_bits_per_byte": xz_bits_per_byte(documents),
+            **self._compressors,
         }
 
     def _data_to_json(self, heldout: list[TokenArray]) -> dict[str, Any]:

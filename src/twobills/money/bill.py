@@ -74,6 +74,11 @@ def price(usage: Usage, rates: Rates) -> Bill:
     return Bill(usage=usage, rates=rates, lines=lines)
 
 
+def busy_usd(bill: Bill) -> float:
+    """USD of an inference bill without its waiting: of the chip-seconds that requests were worked on."""
+    return sum(line.usd for line in bill.lines if line.phase != Phase.IDLE)
+
+
 def _line(phase: Phase, used: PhaseUsage, rates: Rates) -> BillLine:
     return BillLine(
         phase=phase,

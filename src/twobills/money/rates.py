@@ -11,7 +11,7 @@ from typing import Any
 
 from twobills.errors import SpecError
 from twobills.specs.prices import ChipPrice
-from twobills.units import per_hour_to_per_s
+from twobills.units import SECONDS_PER_DAY, per_hour_to_per_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,11 @@ class Rates:
     def from_json(cls, document: dict[str, Any]) -> Rates:
         """The rates that ``to_json`` wrote."""
         return cls(**document)
+
+
+def machine_usd_per_day(rates: Rates, *, n_chips: int, watts_per_chip: float) -> float:
+    """USD for a day of a whole machine that is always on."""
+    return n_chips * SECONDS_PER_DAY * (rates.usd_per_chip_s + watts_per_chip * rates.usd_per_j)
 
 
 def rented(price: ChipPrice) -> Rates:

@@ -124,8 +124,9 @@ def life_sentence(points: Sequence[Document]) -> str:
         return f"{opening}."
     return (
         f"{opening}, at {show_demand(last['requests_per_day'])} after {show_days(last['crossover_days'])}. "
-        "Demand moves that day most: "
-        "ten times the requests, a tenth of the time."
+        "Demand moves that day most: ten times the requests, a tenth of the time. "
+        "That is of the time used; a machine that is always on, however few requests come, "
+        f"overtakes training after {show_days(first['reserved_crossover_days'])}."
     )
 
 

@@ -98,10 +98,16 @@ def life_table(points: Sequence[Document]) -> Table:
             show_usd(point["usd_per_day"]),
             "never" if point["crossover_days"] is None else show_days(point["crossover_days"]),
             show_frac(point["inference_share_after_year"]),
+            f"{point['n_machines']:,}",
+            show_usd(point["reserved_usd_per_day"]),
+            "never" if point["reserved_crossover_days"] is None else show_days(point["reserved_crossover_days"]),
         )
         for point in points
     ]
-    columns = ("Requests a day", "Inference a day", "Overtakes training after", "Share after a year")
+    columns = (
+        *("Requests a day", "Time used, a day", "Overtakes training after", "Share after a year"),
+        *("Machines", "Always on, a day", "These overtake it after"),
+    )
     return Table("Both bills over the model's life", columns, rows, n_text_columns=0)
 
 

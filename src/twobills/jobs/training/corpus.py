@@ -66,6 +66,8 @@ def read_corpus(path: Path | None) -> Corpus:
         name = "Python standard library source"
     elif path.is_dir():
         documents, name = [*_read_folder(path, suffix="", skip={"__pycache__"})], str(path)
+    elif path.exists() and not path.is_file():
+        raise DataError(f"data {path}: is neither a file nor a folder")
     elif path.exists():
         documents, name = [Document(path.name, _read(path))], str(path)
     else:
