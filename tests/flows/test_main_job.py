@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,24 @@ import pytest
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
 from twobills.usage import Job
+
+
+@contextmanager
+def started(arguments: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that hears Ctrl-C even if the tests run in the background, and that is gone afterwards."""
+    process = subprocess.Popen(
+        arguments,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -96,18 +116,12 @@ def test_the_load_comes_from_held_out_text(finished: tuple[Path, dict[str, Any]]
 def test_stopping_halfway_keeps_the_bill(corpus_folder: Path, tmp_path: Path, stop: signal.Signals) -> None:
     path = tmp_path / "ledger.sqlite"
     arguments = ("run", "--data", corpus_folder, "--minutes", "5", "--out", tmp_path / "out")
-    process = subprocess.Popen(
-        command(*arguments),
-        env={**os.environ, "TWOBILLS_LEDGER": str(path)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (path.exists() and _has_bill(path)):
-        time.sleep(0.25)
-    process.send_signal(stop)
-    _, errors = process.communicate(timeout=30)
+    with started(command(*arguments), TWOBILLS_LEDGER=str(path)) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (path.exists() and _has_bill(path)):
+            time.sleep(0.25)
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=30)
     ledger = Ledger(path)
     (run_id,) = ledger.run_ids()
     assert ledger.measured_bills(run_id)[Job.TRAINING].total_usd > 0
