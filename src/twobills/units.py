@@ -28,7 +28,10 @@ def parse_count(text: str) -> float:
     prefix = match and _PREFIXES.get(match[2].lower())
     if not match or prefix is None:
         raise ValueError(f"{text!r}: not a quantity; write it like 8e9, 8B or 1.5T")
-    return float(match[1].replace("_", "").replace(",", "")) * prefix
+    count = float(match[1].replace("_", "").replace(",", "")) * prefix
+    if not math.isfinite(count):
+        raise ValueError(f"{text!r}: too large a quantity")
+    return count
 
 
 def parse_duration(text: str) -> float:

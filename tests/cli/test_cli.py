@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,9 @@ def test_the_version() -> None:
         (("plan", "smollm2-135m", "--tokens", "1B", "--chips", "h900"), 2, "chip 'h900': not in the catalogue"),
         (("plan", "smollm2-135m", "--tokens", "1B", "--chips", "cpu-core"), 2, "cpu-core: has no data-sheet rates"),
         (("plan", "llama-3.1-8b", "--tokens", "1T"), 2, "weights and optimiser alone take 128 GB"),
+        (("plan", "smollm2-135m", "--tokens", "1e400"), 2, "too large a quantity"),
+        (("plan", "smollm2-135m", "--tokens", "1B", "--prompt-tokens", "20000"), 2, "has positions for 8192"),
+        (("plan", "smollm2-135m", "--tokens", "1B", "--usd-per-chip-hour", "inf"), 2, "must be a number of dollars"),
         (("ledger", "show", "last"), 2, "run 'last': no run"),
         (("ledger", "reconcile", "x"), 2, "run 'x': no run"),
     ],
@@ -94,7 +98,9 @@ def test_without_pytorch_a_job_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
     done = twobills("run", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr.strip() == "twobills: this command needs torch; install it with: pip install 'twobills[run]'"
+    assert re.fullmatch(
+        r"twobills: this command needs PyTorch \(\w+ is missing\): pip install 'twobills\[run\]'\n", done.stderr
+    )
 
 
 def test_a_plan_is_two_bills_and_their_crossing() -> None:

@@ -84,6 +84,7 @@ def test_what_is_taken_adds_up_to_the_whole(steps: list[tuple[Phase, float, bool
 def rapl_zone(root: Path, energy_uj: int) -> Path:
     zone = root / "intel-rapl:0"
     zone.mkdir()
+    (zone / "name").write_text("package-0\n")
     (zone / "energy_uj").write_text(str(energy_uj))
     (zone / "max_energy_range_uj").write_text("1000000")
     return zone
@@ -104,10 +105,43 @@ def test_a_counter_that_may_not_be_read_is_absent(tmp_path: Path) -> None:
     assert rapl_zones(tmp_path) == []
 
 
+def test_a_whole_platform_counter_is_not_added_to_the_packages(tmp_path: Path) -> None:
+    package = rapl_zone(tmp_path, 0)
+    platform = tmp_path / "intel-rapl:1"
+    platform.mkdir()
+    (platform / "name").write_text("psys\n")
+    (platform / "energy_uj").write_text("5")
+    assert rapl_zones(tmp_path) == [package]
+
+
+def test_an_open_phase_is_charged_by_another_threads_tick() -> None:
+    clock = ManualClock()
+    meter = meter_by(clock)
+    meter.tick()
+    with meter.phase(Phase.DECODE):
+        clock.advance(3.0)
+        meter.tick()
+        assert meter.take().phases[Phase.DECODE].chip_s == 6.0
+        clock.advance(1.0)
+    assert meter.take().phases[Phase.DECODE].chip_s == 2.0
+    assert meter.usage().total.chip_s == 8.0
+
+
+def test_what_could_not_be_kept_is_put_back() -> None:
+    clock = ManualClock()
+    meter = meter_by(clock)
+    with meter.phase(Phase.DECODE):
+        clock.advance(3.0)
+    meter.put_back(meter.take())
+    clock.advance(1.0)
+    meter.rest()
+    assert meter.take().total.chip_s == meter.usage().total.chip_s == 8.0
+
+
 def test_without_a_counter_the_watts_are_declared() -> None:
     if power_counters():
         pytest.skip("this machine has a power counter")
-    reader = best_reader(on_gpu=False, watts_per_chip=4.0, n_chips=2)
+    reader = best_reader(gpu_uuids=(), watts_per_chip=4.0, n_chips=2)
     assert reader.stamp is Stamp.DECLARED
     assert reader.name == "declared 4 W per chip"
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 
@@ -42,8 +44,11 @@ def test_rented_chips_include_their_power() -> None:
 
 
 def test_a_users_price_replaces_the_catalogues() -> None:
-    at = at_user_price(rented(catalog.chip_price("cpu-core")), 0.36)
+    at = at_user_price(rented(catalog.chip_price("cpu-core")), 0.36, as_of="2026-11-23")
     assert at.usd_per_chip_s == pytest.approx(0.0001)
     assert not at.assumed
+    assert at.as_of == "2026-11-23"
+    with pytest.raises(SpecError, match="must be a number of dollars"):
+        at_user_price(at, math.inf, as_of="2026-11-23")
     with pytest.raises(SpecError, match="must not be below 0"):
-        at_user_price(at, -1)
+        at_user_price(at, -1, as_of="2026-11-23")

@@ -111,6 +111,7 @@ def _machine() -> dict[str, Any]:
         "memory_bytes_per_s": 5.0e10,
         "call_overhead_s": 3.8e-6,
         "power_counters": [],
+        "power_stamp": "declared",
         "power_source": "declared 4 W per chip",
         "watts_per_chip": WATTS,
         "watts_source": "a server CPU's data sheet, divided by its cores",

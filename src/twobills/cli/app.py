@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -57,15 +58,21 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command line; a user's mistake ends in one line on stderr and the status that errors.py gives it."""
+    """Runs the command line; a user's mistake ends in one line on stderr and the status that errors.py gives it.
+
+    SIGTERM ends a job as Ctrl-C does, its bill kept; only a server that serves takes it as its ordinary end.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app()
     except TwobillsError as error:
         _fail(error)
+    except (OSError, MemoryError) as error:
+        _fail(TwobillsError(str(error) or "out of memory"))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _RUN_EXTRA:
             raise
-        _fail(MissingExtraError(f"this command needs {error.name}; install it with: pip install 'twobills[run]'"))
+        _fail(MissingExtraError(f"this command needs PyTorch ({error.name} is missing): pip install 'twobills[run]'"))
 
 
 def _fail(error: TwobillsError) -> None:

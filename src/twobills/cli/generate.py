@@ -7,20 +7,39 @@ from typing import Annotated
 
 import typer
 
+from twobills.cli.options import AsJson, ChipHourPrice, LedgerPath
 from twobills.cli.runtime import restart_with_settings
 
 
 def generate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A model folder in Hugging Face's form.")],
     prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
+    ledger: LedgerPath,
     max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to generate at most.")] = 64,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 always takes the likeliest token.")] = 0.7,
     seed: Annotated[int, typer.Option(help="Same seed, same answer.")] = 0,
+    usd_per_chip_hour: ChipHourPrice = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Go on from a prompt with a frozen model."""
+    """Go on from a prompt with a frozen model, and say on stderr what that cost."""
     restart_with_settings()
-    from twobills.flows.generate import generate_text
+    from twobills.cli.screen import err, print_json
+    from twobills.flows import generate as flow
+    from twobills.ledger.store import Ledger
+    from twobills.units import show_usd
 
-    for piece in generate_text(folder, prompt, max_tokens=max_tokens, temperature=temperature, seed=seed):
-        print(piece, end="", flush=True)
+    asked = flow.GenerateRequest(
+        folder=folder,
+        prompt=prompt,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        usd_per_chip_hour=usd_per_chip_hour,
+    )
+    document = flow.generate(asked, Ledger(ledger), lambda piece: None if as_json else print(piece, end="", flush=True))
+    if as_json:
+        print_json(document)
+        return
     print()
+    cost = show_usd(document["bill"]["total_usd"])
+    err.print(f"{document['completion_tokens']} tokens, {cost} with loading the model; run {document['run_id']}")

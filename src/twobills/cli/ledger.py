@@ -28,7 +28,7 @@ def list_runs(ledger: LedgerPath, as_json: AsJson = False) -> None:
 
 @ledger_app.command()
 def show(run_id: RunId, ledger: LedgerPath, as_json: AsJson = False) -> None:
-    """One run: how it began and ended, its plans, its measured bills, its results."""
+    """One run: how it began and ended, its plans and its measured bills (all records with --json)."""
     from twobills.cli.screen import print_json, print_table, say
     from twobills.ledger.store import Ledger
     from twobills.report.ledger_tables import run_document

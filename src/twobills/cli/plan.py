@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from twobills.cli.options import AsJson, ChipHourPrice
+from twobills.cli.runtime import restart_with_settings
 
 
 def plan(
@@ -44,6 +45,7 @@ def plan(
     )
     measured = None
     if chips == "this":
+        restart_with_settings()
         from twobills.flows.machine import find_machine, measure_machine
 
         measured = measure_machine(find_machine(usd_per_chip_hour))

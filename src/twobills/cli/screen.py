@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from twobills.report.documents import to_json_text
 from twobills.report.tables import STAMPS, Table
 
 PLAIN_WIDTH = 120
@@ -24,8 +23,8 @@ err = Console(stderr=True, highlight=False, width=_piped_width)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """One JSON document on stdout; a figure that is not finite is null."""
-    print(json.dumps(_finite(document), indent=2))
+    """One JSON document on stdout."""
+    print(to_json_text(document))
 
 
 def print_table(table: Table) -> None:
@@ -43,11 +42,3 @@ def print_table(table: Table) -> None:
 def say(sentence: str) -> None:
     """A plain sentence on stdout."""
     out.print(escape(sentence))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

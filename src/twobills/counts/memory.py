@@ -15,6 +15,12 @@ def weight_bytes(model: ModelSpec, dtype: DType) -> float:
     return count_params(model).total * dtype.bytes
 
 
+def engine_weight_bytes(model: ModelSpec, dtype: DType) -> float:
+    """Bytes of weights that an engine step reads: all but an untied look-up table, of which it reads a few rows."""
+    params = count_params(model)
+    return (params.matmul + params.norm) * dtype.bytes
+
+
 def kv_bytes_per_token(model: ModelSpec, dtype: DType) -> float:
     """Bytes of keys and values that one token leaves in the cache, all layers."""
     return 2 * model.n_layers * model.n_kv_heads * model.d_head * dtype.bytes

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from twobills.counts.memory import SQUARE_MAX_SEQ_LEN, kv_bytes_per_token, weight_bytes
+from twobills.counts.memory import SQUARE_MAX_SEQ_LEN
 from twobills.counts.params import count_params
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import OpKind
@@ -111,12 +111,6 @@ def total_flops(operations: Iterable[Operation]) -> float:
 def total_bytes(operations: Iterable[Operation]) -> float:
     """Bytes of all of them."""
     return sum(op.bytes for op in operations)
-
-
-def engine_step_bytes(model: ModelSpec, *, n_tokens: float, n_attended: float, dtype: DType) -> float:
-    """Bytes that an engine step cannot avoid: weights once, the attended KV read, the new KV written."""
-    per_token = kv_bytes_per_token(model, dtype)
-    return weight_bytes(model, dtype) + per_token * (n_attended + n_tokens)
 
 
 def _trunk(model: ModelSpec, n_tokens: float, dtype: DType) -> Iterator[Operation]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from twobills.errors import LedgerError
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
+from twobills.meter.environment import environment
 from twobills.meter.meter import Meter
 from twobills.money.rates import Rates
 
@@ -22,7 +24,7 @@ READING_EVERY_S = 5.0
 @contextmanager
 def account(ledger: Ledger, command: str, body: Mapping[str, Any]) -> Iterator[str]:
     """Opens a run and yields its id; records whether it was done, interrupted or failed."""
-    run_id = ledger.start(command, body)
+    run_id = ledger.start(command, {**body, "environment": environment()})
     try:
         yield run_id
     except KeyboardInterrupt:
@@ -36,12 +38,17 @@ def account(ledger: Ledger, command: str, body: Mapping[str, Any]) -> Iterator[s
 
 @contextmanager
 def readings(ledger: Ledger, run_id: str, meter: Meter, rates: Rates) -> Iterator[None]:
-    """Writes the meter's readings to the ledger while the body runs, and the last one when it ends."""
+    """Writes the meter's readings to the ledger while the body runs, and the last one when it ends.
+
+    A reading that cannot be written is tried again with the next; only the last one's failure is raised.
+    """
     done = threading.Event()
 
     def keep_writing() -> None:
         while not done.wait(READING_EVERY_S):
-            ledger.reading(run_id, meter.take(), rates)
+            meter.tick()
+            with suppress(LedgerError):
+                _write(ledger, run_id, meter, rates)
 
     writer = threading.Thread(target=keep_writing, name="ledger readings", daemon=True)
     writer.start()
@@ -51,4 +58,13 @@ def readings(ledger: Ledger, run_id: str, meter: Meter, rates: Rates) -> Iterato
         done.set()
         writer.join()
         meter.rest()
-        ledger.reading(run_id, meter.take(), rates)
+        _write(ledger, run_id, meter, rates)
+
+
+def _write(ledger: Ledger, run_id: str, meter: Meter, rates: Rates) -> None:
+    taken = meter.take()
+    try:
+        ledger.reading(run_id, taken, rates)
+    except LedgerError:
+        meter.put_back(taken)
+        raise

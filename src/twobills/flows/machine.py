@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
+from twobills.errors import RequestError
 from twobills.jobs.device import Device, pick_device
 from twobills.jobs.probe import fastest_dtype, measure_efficiency
 from twobills.meter.environment import environment
@@ -26,7 +28,7 @@ class FoundMachine:
 
     def power_reader(self) -> PowerReader:
         """A fresh reader of the best joule source there is."""
-        return best_reader(on_gpu=self.device.on_gpu, watts_per_chip=self.chip.watts, n_chips=self.device.n_chips)
+        return best_reader(gpu_uuids=self.device.gpu_uuids, watts_per_chip=self.chip.watts, n_chips=self.device.n_chips)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ def find_machine(usd_per_chip_hour: float | None = None) -> FoundMachine:
     chip = catalog.chip(_chip_name(device))
     rates = rented(catalog.chip_price(chip.name))
     if usd_per_chip_hour is not None:
-        rates = at_user_price(rates, usd_per_chip_hour)
+        rates = at_user_price(rates, usd_per_chip_hour, as_of=date.today().isoformat())
     return FoundMachine(device=device, chip=chip, rates=rates)
 
 
@@ -63,7 +65,7 @@ def measure_machine(found: FoundMachine) -> MeasuredMachine:
 
 def machine_to_json(machine: MeasuredMachine) -> dict[str, Any]:
     """What was measured as plain JSON, base units in the key names."""
-    efficiency, chip = machine.spec.efficiency, machine.found.chip
+    efficiency, chip, power = machine.spec.efficiency, machine.found.chip, machine.found.power_reader()
     return {
         "name": machine.found.device.name,
         "chip": chip.name,
@@ -84,20 +86,20 @@ def machine_to_json(machine: MeasuredMachine) -> dict[str, Any]:
         },
         "dtype": machine.dtype.value,
         "power_counters": power_counters(),
-        "power_source": machine.found.power_reader().name,
+        "power_source": power.name,
+        "power_stamp": power.stamp.value,
         "watts_per_chip": chip.watts,
-        "watts_source": chip.source,
+        "watts_source": chip.cited_source,
         "rates": machine.found.rates.to_json(),
         "environment": environment(),
     }
 
 
 def _chip_name(device: Device) -> str:
-    """The catalogue's name for this device. Raises CatalogError for a GPU that it does not know."""
+    """The catalogue's name for this device. Raises RequestError for a GPU that it does not know."""
     if not device.on_gpu:
         return catalog.THIS_MACHINE_CPU
-    words = device.name.lower().replace("-", " ").split()
-    for name in catalog.chips():
-        if all(part in words for part in name.split("-")[:1]):
+    for name, chip in catalog.chips().items():
+        if device.name in chip.reported_as:
             return name
-    return device.name
+    raise RequestError(f"GPU {device.name!r}: not in the catalogue; set CUDA_VISIBLE_DEVICES= to use the CPU instead")

@@ -7,7 +7,6 @@ measured bill beside its plan, names every dollar of the difference, and extends
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from twobills import __version__
-from twobills.errors import RequestError
+from twobills.errors import DigestError, ServerError
 from twobills.flows.accounts import account
 from twobills.flows.adapters.openai_load import LoadResult, send_load
 from twobills.flows.listener import Listener
@@ -41,6 +40,7 @@ from twobills.money.rates import machine_usd_per_day
 from twobills.plan.inference import InferencePlan, inference_plan_to_json, plan_inference
 from twobills.plan.interval import Interval
 from twobills.plan.life import life
+from twobills.report.documents import SCHEMA, to_json_text
 from twobills.report.figures.bills import both_bills_figure
 from twobills.report.figures.style import standalone
 from twobills.report.page import run_page
@@ -48,7 +48,6 @@ from twobills.specs.job import TrainingJob
 from twobills.specs.workload import Workload
 from twobills.usage import Job
 
-SCHEMA = 1
 WORKLOAD = Workload(n_requests=300, prompt_tokens=96, answer_tokens=64, concurrency=16)
 TEMPERATURE = 0.7
 N_SAMPLES = 4
@@ -113,7 +112,7 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
         }
         _write_beside(asked.out, "report.html", run_page(document))
         _write_beside(asked.out, "two-bills.svg", standalone(both_bills_figure(document["bills"])))
-        _write_beside(asked.out, "run.json", json.dumps(document, indent=2))
+        _write_beside(asked.out, "run.json", to_json_text(document))
         ledger.result(run_id, {key: document[key] for key in ("model", "quality", "requests", "life")})
     listener.found("done", document)
     return document
@@ -121,9 +120,6 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
 
 def _plan_serving(planned: PlannedJob) -> InferencePlan:
     model, machine = planned.plan.model, planned.machine
-    longest = WORKLOAD.prompt_tokens + WORKLOAD.answer_tokens
-    if longest > model.max_seq_len:
-        raise RequestError(f"seq_len={model.max_seq_len}: the requests of `run` need {longest} tokens of context")
     return plan_inference(
         model,
         serving_spec(model, machine.dtype),
@@ -158,8 +154,18 @@ def _serve(
             on_answer=lambda done: listener.serving(done, len(prompts)),
         )
         served = server.stop()
+    _check_served(trained, load, served)
     listener.found("requests", load.to_json())
     return load, served
+
+
+def _check_served(trained: TrainedModel, load: LoadResult, served: dict[str, Any]) -> None:
+    """Raises DigestError if other weights were served than were trained, ServerError if no request was answered."""
+    digests = {trained.digest, served["digest_before_serving"], served["digest_after_serving"]}
+    if len(digests) != 1:
+        raise DigestError(f"trained {trained.digest}, but served {served['digest_before_serving']}; was --out shared?")
+    if all(answer.error for answer in load.answers):
+        raise ServerError(f"none of {len(load.answers)} requests was answered; the first said: {load.answers[0].error}")
 
 
 def _prompts(trained: TrainedModel, folder: Path) -> list[str]:
@@ -202,7 +208,7 @@ def _bills(
         }
         for job in Job
     }
-    usd_per_request = busy_usd(measured[Job.INFERENCE]) / max(1, load.to_json()["ok"])
+    usd_per_request = busy_usd(measured[Job.INFERENCE]) / load.to_json()["ok"]
     found = machine.found
     machine_usd = machine_usd_per_day(found.rates, n_chips=found.device.n_chips, watts_per_chip=found.chip.watts)
     points = life(measured[Job.TRAINING].total_usd, usd_per_request, machine_usd)

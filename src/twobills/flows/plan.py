@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from twobills.perf.datasheet import machine_from_datasheet
 from twobills.plan.inference import inference_plan_to_json, plan_inference
 from twobills.plan.life import life
 from twobills.plan.training import plan_training, training_plan_to_json
+from twobills.report.documents import SCHEMA
 from twobills.specs import catalog
 from twobills.specs.dtype import DType
 from twobills.specs.hardware import MachineSpec
 from twobills.specs.hf import read_config
 from twobills.specs.model import ModelSpec
-from twobills.specs.serving import ServingSpec
+from twobills.specs.serving import KV_BLOCK_TOKENS, ServingSpec
 from twobills.specs.training import TrainingSpec
 from twobills.specs.workload import Workload
 from twobills.units import parse_count
@@ -64,7 +66,7 @@ def plan_both(asked: PlanRequest, machine: MachineSpec | None, dtype: DType | No
     machine_usd = machine_usd_per_day(rates, n_chips=machine.n_chips, watts_per_chip=machine.chip.watts)
     points = life(train_plan.bill.total_usd, usd_per_request, machine_usd)
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "model": {"name": model.name, "n_params": count_params(model).total},
         "chip": {
             "name": machine.chip.name,
@@ -106,7 +108,7 @@ def _training(asked: PlanRequest, model: ModelSpec, dtype: DType) -> TrainingSpe
 
 def _serving(load: Workload, dtype: DType) -> ServingSpec:
     context_len = load.prompt_tokens + load.answer_tokens
-    blocks = load.concurrency * math.ceil(context_len / 16)
+    blocks = load.concurrency * math.ceil(context_len / KV_BLOCK_TOKENS)
     return ServingSpec(
         max_batch_size=load.concurrency,
         batch_size_tokens=max(512, load.concurrency),
@@ -118,7 +120,9 @@ def _serving(load: Workload, dtype: DType) -> ServingSpec:
 
 def _rates(machine: MachineSpec, usd_per_chip_hour: float | None) -> Rates:
     rates = rented(catalog.chip_price(machine.chip.name))
-    return rates if usd_per_chip_hour is None else at_user_price(rates, usd_per_chip_hour)
+    return (
+        rates if usd_per_chip_hour is None else at_user_price(rates, usd_per_chip_hour, as_of=date.today().isoformat())
+    )
 
 
 def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:

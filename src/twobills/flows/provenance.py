@@ -1,74 +1,72 @@
-"""Where every input of a run's figures comes from: measured, sourced, declared or assumed."""
+"""Where every input of a run's figures comes from, how it is known, and what is on no bill."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from twobills.flows.machine import MeasuredMachine
+from twobills.flows.machine import FoundMachine, MeasuredMachine
 from twobills.flows.training_job import BYTES_PER_TOKEN
 from twobills.laws.forms import Law
 from twobills.plan.inference import STREAM_S_PER_TOKEN
 from twobills.plan.training import PREPARE_BYTES_PER_S
 from twobills.units import per_s_to_per_hour, show_bytes, show_seconds, show_usd
+from twobills.usage import Stamp
+
+NOT_BILLED = "reading files, measuring this machine, the compressors compared with, the server's imports"
+"""Seconds of this machine that are on neither bill."""
+
+
+class Fact(NamedTuple):
+    """One input."""
+
+    what: str
+    value: str
+    how: str
+    """measured, sourced, estimated, declared or assumed."""
+    source: str
+    as_of: str = ""
 
 
 def provenance(machine: MeasuredMachine, law: Law, *, startup_s: float) -> list[dict[str, Any]]:
-    """One row per input: what, value, how it is known, source, date."""
-    found, efficiency = machine.found, machine.spec.efficiency
-    rates, power = found.rates, found.power_reader()
-    priced = "assumed" if rates.assumed else "sourced"
+    """One row per input, as plain JSON."""
+    facts = [*_measured(machine), *_money(machine.found), *_forecast(machine, law, startup_s)]
+    return [fact._asdict() for fact in facts]
+
+
+def _measured(machine: MeasuredMachine) -> list[Fact]:
     return [
-        _row("tokens and seconds", "counted and timed", "measured", "the meter, on this machine"),
-        _row(
-            "FLOPs",
-            "counted from the kernels and shapes that ran",
-            "measured",
-            "PyTorch's counter; engine's shapes",
-        ),
-        _row(
-            "bytes",
-            "counted from the operations that ran",
-            "estimated",
-            "no counter of memory traffic is read",
-        ),
-        _row("joules", power.name, power.stamp.value, found.chip.source, found.chip.as_of),
-        _row(
-            "price of a chip-hour",
-            show_usd(per_s_to_per_hour(rates.usd_per_chip_s)),
-            priced,
-            rates.source,
-            rates.as_of,
-        ),
-        _row(
-            "speed of operations",
-            "timed one by one before the plan",
-            efficiency.source.value,
-            "this machine, this run",
-        ),
-        _row(
-            "forecast error",
-            f"log-normal, sigma {efficiency.log_sigma:g}",
-            "assumed",
-            "until runs here calibrate it",
-        ),
-        _row("size and tokens", law.name, "sourced", f"{law.source}; extrapolated far below its range"),
-        _row("planned bytes per token", f"{BYTES_PER_TOKEN:g}", "assumed", "the tokenizer does not exist yet"),
-        _row(
-            "speed of tokenising",
-            show_bytes(PREPARE_BYTES_PER_S) + "/s",
-            "assumed",
-            "not measured before the plan",
-        ),
-        _row(
-            "streaming a token",
-            show_seconds(STREAM_S_PER_TOKEN),
-            "assumed",
-            "host work beside the engine's steps",
-        ),
-        _row("server start and stop", show_seconds(startup_s), "assumed", "planned as idle"),
-        _row("life of the model", "constant demand and prices", "assumed", "growth and price decline left out"),
+        Fact("tokens and seconds", "counted and timed", "measured", "the meter, on this machine"),
+        Fact("FLOPs", "of the kernels and shapes that ran", "measured", "PyTorch's counter; the engine's shapes"),
+        Fact("bytes", "of the tensors that ran", "estimated", "tensors' sizes, as no counter of traffic is read"),
+        _joules(machine.found),
     ]
 
 
-def _row(what: str, value: str, how: str, source: str, as_of: str = "") -> dict[str, Any]:
-    return {"what": what, "value": value, "how": how, "source": source, "as_of": as_of}
+def _money(found: FoundMachine) -> list[Fact]:
+    rates = found.rates
+    price = show_usd(per_s_to_per_hour(rates.usd_per_chip_s))
+    how = "assumed" if rates.assumed else "sourced"
+    return [Fact("price of a chip-hour", price, how, rates.source, rates.as_of)]
+
+
+def _forecast(machine: MeasuredMachine, law: Law, startup_s: float) -> list[Fact]:
+    efficiency = machine.spec.efficiency
+    error, tokenising = f"log-normal, sigma {efficiency.log_sigma:g}", show_bytes(PREPARE_BYTES_PER_S) + "/s"
+    return [
+        Fact("speed of operations", "timed one by one before the plan", efficiency.source.value, "this machine"),
+        Fact("forecast error", error, "assumed", "until runs here calibrate it"),
+        Fact("size and tokens", law.name, "sourced", f"{law.source}; extrapolated far below its range"),
+        Fact("planned bytes per token", f"{BYTES_PER_TOKEN:g}", "assumed", "the tokenizer does not exist yet"),
+        Fact("speed of tokenising", tokenising, "assumed", "not measured before the plan"),
+        Fact("streaming a token", show_seconds(STREAM_S_PER_TOKEN), "assumed", "host work beside the engine's steps"),
+        Fact("server start and stop", show_seconds(startup_s), "assumed", "planned as idle"),
+        Fact("life of the model", "constant demand and prices", "assumed", "growth and price decline left out"),
+        Fact("what is on neither bill", NOT_BILLED, "given", "some seconds before and between the jobs"),
+    ]
+
+
+def _joules(found: FoundMachine) -> Fact:
+    power = found.power_reader()
+    if power.stamp is Stamp.DECLARED:
+        return Fact("joules", power.name, power.stamp.value, found.chip.cited_source, found.chip.as_of)
+    return Fact("joules", power.name, power.stamp.value, "a hardware counter of this machine")

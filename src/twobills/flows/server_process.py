@@ -7,37 +7,39 @@ closes, so it does not outlive us even if we are killed.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from twobills.errors import ServerError
 
+_START_S = 90.0
 _STOP_S = 30.0
 
 
 class ServerProcess:
     """A running server."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
-        self._process, self.url = process, url
+    def __init__(self, process: subprocess.Popen[str], errors: IO[str], url: str) -> None:
+        self._process, self._errors, self.url = process, errors, url
 
     def stop(self) -> dict[str, Any]:
         """Asks it to end and returns what it did. Raises ServerError if it failed."""
         self._process.send_signal(signal.SIGTERM)
         try:
-            output, errors = self._process.communicate(timeout=_STOP_S)
+            output, _ = self._process.communicate(timeout=_STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise ServerError(f"the server did not stop within {_STOP_S:g} s of being asked to") from None
         lines = output.strip().splitlines()
         if self._process.returncode != 0 or not lines:
-            raise ServerError(f"the server failed: {_last_line(errors)}")
+            raise ServerError(f"the server failed: {_last_line(self._errors)}")
         document: dict[str, Any] = json.loads(lines[-1])
         return document
 
@@ -45,40 +47,50 @@ class ServerProcess:
 @contextmanager
 def server_process(folder: Path, *, ledger: Path, run_id: str, arguments: list[str]) -> Iterator[ServerProcess]:
     """Starts a server on the model in ``folder``, metered into ``run_id``; it is gone when the block ends."""
-    command = [
-        sys.executable,
-        "-m",
-        "twobills",
-        "serve",
-        str(folder),
-        "--port",
-        "0",
-        "--json",
-        "--until-stdin-closes",
-    ]
-    command += ["--ledger", str(ledger), "--run-id", run_id, *arguments]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=dict(os.environ)
-    )
+    command = [sys.executable, "-P", "-m", "twobills", "serve", str(folder), "--port", "0", "--json"]
+    command += ["--until-stdin-closes", "--ledger", str(ledger), "--run-id", run_id, *arguments]
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            yield ServerProcess(process, errors, _ready_url(process, errors))
+        finally:
+            _end(process)
+
+
+def _ready_url(process: subprocess.Popen[str], errors: IO[str]) -> str:
+    """Where it listens, from its first line. Raises ServerError if it ends or takes too long."""
+    assert process.stdout is not None
+    too_long = threading.Timer(_START_S, process.kill)
+    too_long.start()
     try:
-        assert process.stdout is not None
         first = process.stdout.readline()
-        if not first:
-            raise ServerError(f"the server did not start: {_last_line(process.communicate()[1])}")
-        yield ServerProcess(process, json.loads(first)["url"])
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.communicate(timeout=_STOP_S)
-            except (subprocess.TimeoutExpired, ValueError):
-                process.kill()
-                process.wait()
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+        too_long.cancel()
+    if not first:
+        process.wait()
+        raise ServerError(f"the server did not start: {_last_line(errors)}")
+    return str(json.loads(first)["url"])
 
 
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["it said nothing"])[-1]
+def _end(process: subprocess.Popen[str]) -> None:
+    """Asks a process that still runs to end, and kills it if it does not."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def _last_line(errors: IO[str]) -> str:
+    errors.seek(0)
+    return (errors.read().strip().splitlines() or ["it said nothing"])[-1].removeprefix("twobills: ")

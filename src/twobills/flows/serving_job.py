@@ -26,14 +26,13 @@ from twobills.meter.meter import Meter
 from twobills.money.bill import Bill, price
 from twobills.specs.dtype import DType
 from twobills.specs.model import ModelSpec
-from twobills.specs.serving import ServingSpec
+from twobills.specs.serving import KV_BLOCK_TOKENS, ServingSpec
 from twobills.usage import Job, Phase, Usage
 
 MAX_BATCH_SIZE = 32
 SMALL_MODEL_PARAMS = 50e6
 """Below this a second core gains less on the products than it costs the threads that talk to the clients."""
 MAX_CONTEXT_LEN = 4096
-KV_BLOCK_TOKENS = 16
 
 
 class Served(NamedTuple):
@@ -61,7 +60,6 @@ def serving_spec(model: ModelSpec, dtype: DType, *, max_context_len: int | None 
         max_batch_size=MAX_BATCH_SIZE,
         max_context_len=context_len,
         n_kv_blocks=MAX_BATCH_SIZE * math.ceil(context_len / KV_BLOCK_TOKENS),
-        kv_block_tokens=KV_BLOCK_TOKENS,
         dtype=dtype,
         n_threads=1 if count_params(model).total < SMALL_MODEL_PARAMS else None,
     )

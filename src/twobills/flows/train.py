@@ -12,6 +12,7 @@ from twobills.jobs.training.corpus import read_corpus
 from twobills.jobs.training.freeze import check_free
 from twobills.ledger.reconcile import reconcile
 from twobills.ledger.store import Ledger
+from twobills.report.documents import SCHEMA
 from twobills.specs.job import TrainingJob
 from twobills.usage import Job
 
@@ -35,7 +36,7 @@ def run_train(job: TrainingJob, ledger: Ledger, listener: Listener) -> dict[str,
         ledger.result(run_id, {"model": model, "quality": trained.quality})
     measured = ledger.measured_bills(run_id)[Job.TRAINING]
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "run_id": run_id,
         "machine": machine_document,
         "data": trained.data,

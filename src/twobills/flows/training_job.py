@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from twobills.counts.flops import MFU_CONVENTION, forward_flops
-from twobills.counts.operations import evaluate_operations, total_bytes
+from twobills.counts.flops import MFU_CONVENTION
 from twobills.counts.params import count_params
 from twobills.flows.accounts import readings
 from twobills.flows.listener import Listener, TrainingProgress
 from twobills.flows.machine import MeasuredMachine
 from twobills.jobs.nn.decoder import Decoder
-from twobills.jobs.training.corpus import HELDOUT_EVERY, Corpus
+from twobills.jobs.training.corpus import Corpus
 from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte, xz_bits_per_byte
 from twobills.jobs.training.freeze import freeze
 from twobills.jobs.training.loop import Step, Trainer
@@ -30,7 +29,7 @@ from twobills.laws.forms import Law
 from twobills.laws.published import published_law
 from twobills.ledger.store import Ledger
 from twobills.meter.meter import Meter
-from twobills.money.bill import Bill, price
+from twobills.money.bill import price
 from twobills.perf.step import train_step
 from twobills.plan.size import Choice, choose_size
 from twobills.plan.training import (
@@ -77,7 +76,6 @@ class TrainedModel(NamedTuple):
 
     digest: str
     model: ModelSpec
-    bill: Bill
     data: dict[str, Any]
     training: dict[str, Any]
     quality: dict[str, Any]
@@ -152,15 +150,22 @@ def run_job(planned: PlannedJob, ledger: Ledger, run_id: str, listener: Listener
     }
     meter = Meter(Job.TRAINING, n_chips=found.device.n_chips, power=found.power_reader(), resting=Phase.PRETRAIN)
     with readings(ledger, run_id, meter, found.rates):
-        return _Training(planned, meter, listener, compressors).run()
+        return _Training(planned, run_id, meter, listener, compressors).run()
 
 
 class _Training:
     """One run of one plan."""
 
-    def __init__(self, planned: PlannedJob, meter: Meter, listener: Listener, compressors: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        planned: PlannedJob,
+        run_id: str,
+        meter: Meter,
+        listener: Listener,
+        compressors: Mapping[str, float],
+    ) -> None:
         self._planned, self._meter, self._listener = planned, meter, listener
-        self._compressors = compressors
+        self._run_id, self._compressors = run_id, compressors
         self._corpus, self._spec = planned.corpus, planned.plan.training
         self._rates = planned.machine.found.rates
         self._n_training_tokens = 0
@@ -168,7 +173,8 @@ class _Training:
     def run(self) -> TrainedModel:
         listener, spec = self._listener, self._spec
         listener.stage("Learning a vocabulary from the training documents and encoding them")
-        tokenizer, tokens, heldout = self._prepare()
+        with self._meter.phase(Phase.PRETRAIN):
+            tokenizer, tokens, heldout = self._prepare()
         data = self._data_to_json(heldout)
         listener.found("data", data)
         network = Decoder(self._planned.plan.model)
@@ -183,12 +189,14 @@ class _Training:
         bill = price(self._meter.usage(), self._rates)
         training = self._training_to_json(steps)
         lineage = {
+            "run_id": self._run_id,
+            "billed_until": "freezing, whose seconds the ledger adds",
             "data": data,
             "training": {k: v for k, v in training.items() if k != "curve"},
             "quality": quality,
         }
         digest = freeze(network, tokenizer, self._planned.job.out, lineage=lineage, bill=bill.to_json())
-        return TrainedModel(digest, network.spec, bill, data, training, quality, heldout)
+        return TrainedModel(digest, network.spec, data, training, quality, heldout)
 
     def _prepare(self) -> tuple[Tokenizer, TokenArray, list[TokenArray]]:
         corpus = self._corpus
@@ -220,7 +228,7 @@ class _Training:
         )
 
     def _evaluate(self, trainer: Trainer, heldout: list[TokenArray]) -> dict[str, Any]:
-        spec, model = self._spec, trainer.network.spec
+        spec = self._spec
         with self._meter.phase(Phase.EVALUATE) as tally:
             result = evaluate(
                 trainer.network,
@@ -229,10 +237,7 @@ class _Training:
                 seq_len=spec.seq_len,
                 attend=trainer.attend,
             )
-            n_tokens = result.n_rows * spec.seq_len
-            flops = forward_flops(model, n_tokens=n_tokens, n_attended=n_tokens * spec.seq_len, n_logits=n_tokens)
-            operations = evaluate_operations(model, batch_size=result.n_rows, seq_len=spec.seq_len, dtype=spec.dtype)
-            tally.add(tokens=result.n_tokens, flops=flops, bytes=total_bytes(operations))
+            tally.add(tokens=result.n_tokens, flops=result.flops, bytes=result.bytes)
         return {
             "heldout_bits_per_byte": bits_per_byte(result.nats, self._corpus.heldout_bytes),
             "heldout_nats_per_token": result.nats / result.n_tokens,
@@ -250,7 +255,7 @@ class _Training:
             "heldout_bytes": corpus.heldout_bytes,
             "n_training_tokens": self._n_training_tokens,
             "n_heldout_tokens": sum(len(tokens) for tokens in heldout),
-            "split": f"by sha256 of the relative path, 1 in {HELDOUT_EVERY} held out",
+            "split": corpus.split,
             "heldout_documents": [document.name for document in corpus.heldout],
         }
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from twobills.specs.dtype import DType
 
+CGROUP = Path("/sys/fs/cgroup")
 TORCH_DTYPES: Mapping[DType, torch.dtype] = {
     DType.FP32: torch.float32,
     DType.BF16: torch.bfloat16,
@@ -24,6 +27,8 @@ class Device(NamedTuple):
     name: str
     n_chips: int
     memory_bytes: float
+    gpu_uuids: tuple[str, ...] = ()
+    """The GPUs in use, by NVML's name; none on a CPU."""
 
     @property
     def on_gpu(self) -> bool:
@@ -35,23 +40,42 @@ def pick_device() -> Device:
     """The first GPU, else all cores that this process may use."""
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        return Device(torch.device("cuda", 0), properties.name, 1, float(properties.total_memory))
-    cores = len(os.sched_getaffinity(0))
+        uuids = (f"GPU-{properties.uuid}",)
+        return Device(torch.device("cuda", 0), properties.name, 1, float(properties.total_memory), uuids)
+    cores = usable_cores()
     torch.set_num_threads(cores)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Device(torch.device("cpu"), cpu_name(), cores, float(memory))
+    return Device(torch.device("cpu"), cpu_name(), cores, usable_memory_bytes())
+
+
+def usable_cores(cgroup: Path = CGROUP) -> int:
+    """Cores that this process may use: its affinity, and no more than its container's share."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _read(cgroup / "cpu.max").partition(" ")
+    return min(cores, math.ceil(int(quota) / int(period))) if quota.isdigit() and period.isdigit() else cores
+
+
+def usable_memory_bytes(cgroup: Path = CGROUP) -> float:
+    """Memory that this process may use: the machine's, and no more than its container's share."""
+    physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    limit = _read(cgroup / "memory.max")
+    return min(physical, float(limit)) if limit.isdigit() else physical
 
 
 def cpu_name() -> str:
     """The processor's own name, as the kernel reports it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return "CPU"
+    lines = _read(Path("/proc/cpuinfo")).splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "CPU")
 
 
 def synchronise(device: Device) -> None:
     """Waits until the device has done what it was given; a CPU always has."""
     if device.on_gpu:
         torch.cuda.synchronize(device.torch_device)
+
+
+def _read(path: Path) -> str:
+    """A kernel file's text, empty if there is none."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -22,6 +22,7 @@ class Meter:
     def __init__(self, job: Job, *, n_chips: int, power: PowerReader, resting: Phase, clock: Clock = monotonic) -> None:
         self._job, self._n_chips, self._power, self._clock = job, n_chips, power, clock
         self._resting = resting
+        self._open: Phase | None = None
         self._lock = threading.Lock()
         self._total: dict[Phase, PhaseUsage] = {}
         self._untaken: dict[Phase, PhaseUsage] = {}
@@ -46,14 +47,21 @@ class Meter:
         """Charges the time since the last record to the resting phase."""
         self.record({self._resting: 1.0}, {})
 
+    def tick(self) -> None:
+        """Charges the time since the last record to the phase that is open, from whatever thread; else does nothing."""
+        phase = self._open
+        if phase is not None:
+            self.record({phase: 1.0}, {})
+
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[WorkTally]:
         """Charges the body's time to ``phase``; the tally collects what it executed. Kept even if the body fails."""
         self.rest()
-        tally = WorkTally()
+        tally, self._open = WorkTally(), phase
         try:
             yield tally
         finally:
+            self._open = None
             self.record({phase: 1.0}, {phase: tally.work})
 
     def usage(self) -> Usage:
@@ -66,6 +74,12 @@ class Meter:
         with self._lock:
             taken, self._untaken = self._untaken, {}
             return Usage(job=self._job, origin=Origin.MEASURED, phases=taken)
+
+    def put_back(self, taken: Usage) -> None:
+        """Undoes a ``take`` whose reading could not be kept."""
+        with self._lock:
+            for phase, used in taken.phases.items():
+                self._untaken[phase] = self._untaken.get(phase, PhaseUsage()) + used
 
     def _add(self, phase: Phase, reading: PhaseUsage) -> None:
         for totals in (self._total, self._untaken):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pynvml
 
@@ -46,13 +46,16 @@ class DeclaredPower:
 
 
 class NvmlPower:
-    """NVML's total energy counter (millijoules since the driver loaded), summed over some GPUs."""
+    """NVML's total energy counter (millijoules since the driver loaded), summed over whole GPUs.
+
+    GPUs are named by UUID, as their indices differ from a framework's where CUDA_VISIBLE_DEVICES is set.
+    """
 
     name = "NVML energy counter"
     stamp = Stamp.MEASURED
 
-    def __init__(self, indices: Sequence[int]) -> None:
-        self._handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in indices]
+    def __init__(self, uuids: Sequence[str]) -> None:
+        self._handles = [pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in uuids]
         self._start_mj = self._total_mj()
 
     def _total_mj(self) -> int:
@@ -89,22 +92,25 @@ class RaplPower:
 
 
 def rapl_zones(root: Path = RAPL_ROOT) -> list[Path]:
-    """Package-level RAPL zones whose counter this user may read."""
+    """Package-level RAPL zones whose counter this user may read; a whole-platform zone would count them again."""
     zones = []
-    for zone in sorted(root.glob("*-rapl:?")):
+    for zone in sorted(root.glob("*-rapl:*")):
         try:
+            is_package = (zone / "name").read_text().startswith("package-")
             (zone / "energy_uj").read_text()
         except OSError:
             continue
-        zones.append(zone)
+        if is_package:
+            zones.append(zone)
     return zones
 
 
-def nvml_energy_gpus() -> list[int]:
-    """Indices of GPUs that have an energy counter; empty without a driver."""
+def nvml_energy_gpus() -> list[str]:
+    """UUIDs of GPUs that have an energy counter; empty without a driver."""
     try:
         pynvml.nvmlInit()
-        return [i for i in range(pynvml.nvmlDeviceGetCount()) if _has_energy_counter(i)]
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return [str(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles if _has_energy_counter(handle)]
     except pynvml.NVMLError:
         return []
 
@@ -118,18 +124,21 @@ def power_counters() -> list[str]:
     return [name for name, present in counters if present()]
 
 
-def best_reader(*, on_gpu: bool, watts_per_chip: float, n_chips: int) -> PowerReader:
-    """The best source for this device: its counter, else the declaration."""
-    if on_gpu and (gpus := nvml_energy_gpus()):
-        return NvmlPower(gpus[:n_chips])
-    if not on_gpu and (zones := rapl_zones()):
+def best_reader(*, gpu_uuids: Sequence[str], watts_per_chip: float, n_chips: int) -> PowerReader:
+    """The best source for this device: its own counter, else the declaration.
+
+    ``gpu_uuids`` are the GPUs that do the work, none on a CPU. A slice of a GPU (MIG) has no counter of its own.
+    """
+    if gpu_uuids and set(gpu_uuids) <= set(nvml_energy_gpus()):
+        return NvmlPower(gpu_uuids)
+    if not gpu_uuids and (zones := rapl_zones()):
         return RaplPower(zones)
     return DeclaredPower(watts_per_chip, n_chips)
 
 
-def _has_energy_counter(index: int) -> bool:
+def _has_energy_counter(handle: Any) -> bool:
     try:
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(index))
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError:
         return False
     return True

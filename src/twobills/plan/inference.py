@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from twobills.counts.flops import forward_flops
+from twobills.counts.memory import engine_weight_bytes, kv_bytes_per_token, weight_bytes
+from twobills.errors import SpecError
 from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates
 from twobills.perf.energy import declared_energy
 from twobills.perf.step import engine_step
 from twobills.plan.interval import Interval, around
-from twobills.serving.load import StepLoad
 from twobills.serving.metrics import Latencies, latencies
 from twobills.serving.request import Request, SamplingParams
 from twobills.serving.scheduler import Batch
@@ -24,6 +26,7 @@ from twobills.specs.hardware import MachineSpec
 from twobills.specs.model import ModelSpec
 from twobills.specs.serving import ServingSpec
 from twobills.specs.workload import Workload
+from twobills.units import show_bytes
 from twobills.usage import Job, Origin, Phase, PhaseUsage, Usage
 
 STREAM_S_PER_TOKEN = 1e-4
@@ -50,21 +53,27 @@ def plan_inference(
     *,
     startup_s: float = 0.0,
 ) -> InferencePlan:
-    """Simulates the load and prices it. ``startup_s``: seconds before the first request, idle and paid for."""
+    """Simulates the load and prices it. ``startup_s``: seconds before the first request, idle and paid for.
+
+    Raises SpecError if the contexts are longer than the model's or the engine does not fit in memory.
+    """
+    _check_fits(model, serving, workload, machine)
     params = SamplingParams(max_tokens=workload.answer_tokens, ignore_eos=True)
     requests = [
         Request(id=str(i), prompt_token_ids=[0] * workload.prompt_tokens, params=params, arrival_s=0.0)
         for i in range(workload.n_requests)
     ]
     forecast = _Forecast(model, serving, machine)
-    result = simulate(requests, serving, forecast.step_s, concurrency=workload.concurrency)
+    result = simulate(
+        requests, serving, forecast.step_s, concurrency=workload.concurrency, prefill_share=forecast.prefill_share
+    )
     usage = forecast.usage(result, startup_s)
     bill = price(usage, rates)
     sigma = machine.efficiency.log_sigma
     return InferencePlan(
         workload=workload,
         bill=bill,
-        wall_s=around(result.end_s, sigma),
+        wall_s=around(result.end_s + startup_s, sigma),
         total_usd=around(bill.total_usd, sigma),
         output_tokens_per_s=workload.n_requests * workload.answer_tokens / result.end_s,
         latencies=latencies(result.requests),
@@ -95,6 +104,8 @@ class _Forecast:
         if serving.n_threads and serving.n_threads < machine.n_chips:
             slower = machine.efficiency.on_cores(serving.n_threads, machine.n_chips)
             self._machine = replace(machine, efficiency=slower)
+        self._weight_bytes = engine_weight_bytes(model, serving.dtype)
+        self._kv_bytes = kv_bytes_per_token(model, serving.dtype)
         self._flops: dict[Phase, float] = {Phase.PREFILL: 0.0, Phase.DECODE: 0.0}
         self._bytes = dict(self._flops)
 
@@ -110,10 +121,27 @@ class _Forecast:
             n_chunks=len(batch.prefills) + bool(batch.decodes),
             dtype=self._serving.dtype,
         )
-        for phase, share in _shares(load).items():
-            self._flops[phase] += step.flops * share
-            self._bytes[phase] += step.bytes * share
+        share = self.prefill_share(batch)
+        kv_tokens = {
+            Phase.PREFILL: sum(chunk.end + chunk.n_tokens for chunk in batch.prefills),
+            Phase.DECODE: load.n_decode_attended + load.n_decode_tokens,
+        }
+        for phase, part in ((Phase.PREFILL, share), (Phase.DECODE, 1 - share)):
+            self._flops[phase] += step.flops * part
+            self._bytes[phase] += self._weight_bytes * part + self._kv_bytes * kv_tokens[phase]
         return step.seconds + load.n_logits * STREAM_S_PER_TOKEN
+
+    def prefill_share(self, batch: Batch) -> float:
+        """The part of a step's FLOPs that is prompts', by which the meter splits its time too."""
+        load = batch.executed_load(self._serving.kv_block_tokens)
+        prefill = forward_flops(
+            self._model,
+            n_tokens=load.n_prefill_tokens,
+            n_attended=load.n_prefill_attended,
+            n_logits=load.n_prefill_logits,
+        )
+        whole = forward_flops(self._model, n_tokens=load.n_tokens, n_attended=load.n_attended, n_logits=load.n_logits)
+        return prefill / whole
 
     def usage(self, result: SimulationResult, startup_s: float) -> Usage:
         """What the simulated load used, by phase."""
@@ -136,7 +164,17 @@ class _Forecast:
         return Usage(job=Job.INFERENCE, origin=Origin.SIMULATED, phases=phases)
 
 
-def _shares(load: StepLoad) -> dict[Phase, float]:
-    """Parts of a step's work by tokens, as the simulator splits its time."""
-    prefill = load.n_prefill_tokens / load.n_tokens
-    return {Phase.PREFILL: prefill, Phase.DECODE: 1 - prefill}
+def _check_fits(model: ModelSpec, serving: ServingSpec, workload: Workload, machine: MachineSpec) -> None:
+    context_len = workload.prompt_tokens + workload.answer_tokens
+    if context_len > model.max_seq_len:
+        raise SpecError(
+            f"prompt_tokens={workload.prompt_tokens} and answer_tokens={workload.answer_tokens}: {context_len} tokens "
+            f"of context, and {model.name} has positions for {model.max_seq_len}"
+        )
+    cache = serving.n_kv_blocks * serving.kv_block_tokens * kv_bytes_per_token(model, serving.dtype)
+    needed = weight_bytes(model, serving.dtype) + cache
+    if needed > machine.memory_bytes:
+        raise SpecError(
+            f"model {model.name}: weights and KV cache take {show_bytes(needed)} and {machine.chip.name} has "
+            f"{show_bytes(machine.memory_bytes)}; fewer requests at once or a smaller model would fit"
+        )

@@ -3,7 +3,7 @@
 For each size of a ladder: the tokens that fit into the time at the forecast speed, what repeats of the corpus are
 worth, and the loss that a published law gives for that size and data. The size with the lowest loss wins. The law
 was fitted on models hundreds of times larger and on other text, so its absolute loss means nothing here; only the
-order of the sizes is used, and ``extrapolated`` says so.
+order of the sizes is used.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ class Choice(NamedTuple):
     n_tokens: int
     step_s: float
     law_loss: float
-    extrapolated: bool
 
 
 def choose_size(
@@ -72,7 +71,7 @@ def choose_size(
             continue
         n_tokens, n_params = n_steps * batch_size * seq_len, count_params(model).total
         predicted = loss(law, n_params, effective_tokens(n_tokens, n_unique_tokens))
-        choices.append(Choice(model, n_params, n_tokens, step_s, predicted, not law.in_range(n_params)))
+        choices.append(Choice(model, n_params, n_tokens, step_s, predicted))
     if not choices:
         raise SpecError(f"train_s={train_s:g}: too short for one step of the smallest size on {machine.chip.name}")
     return sorted(choices, key=lambda choice: choice.law_loss)

@@ -34,7 +34,7 @@ class TrainingPlan(NamedTuple):
     wall_s: Interval
     total_usd: Interval
     mfu: float
-    """Model FLOP/s as a fraction of the machine's large-product rate in the run's format."""
+    """Model FLOP/s as a fraction of the data sheet's peak, else of the best product rate that was measured."""
 
 
 def plan_training(

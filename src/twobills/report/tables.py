@@ -203,7 +203,7 @@ def machine_table(machine: Document) -> Table:
         ("Memory bandwidth", f"{show_bytes(machine['memory_bytes_per_s'])}/s", "measured"),
         ("One operator call", _show_microseconds(machine["call_overhead_s"]), "measured"),
         ("Power counters", ", ".join(machine["power_counters"]) or "none readable", "measured"),
-        ("Power", machine["power_source"], "measured" if machine["power_counters"] else "declared"),
+        ("Power", machine["power_source"], machine["power_stamp"]),
     ]
     return Table("This machine", ("What", "Value", "How known"), rows, n_text_columns=3)
 

@@ -34,7 +34,7 @@ _CHIP_KEYS = {
     "memory_gb",
     "memory_gb_per_s",
     "verified",
-    "estimate",
+    "reported_as",
     "note",
     *_PEAKS,
     *_PROVENANCE,
@@ -110,6 +110,7 @@ def _chip(name: str, row: Mapping[str, Any]) -> ChipSpec:
         source=row["source"],
         as_of=row["as_of"],
         verified=row["verified"],
+        reported_as=tuple(row.get("reported_as", ())),
         note=row.get("note", ""),
     )
 

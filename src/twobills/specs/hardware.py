@@ -27,11 +27,18 @@ class ChipSpec:
     memory_bytes: float | None = None
     """Memory of one chip; None where the machine must be asked (CPU cores)."""
     memory_bytes_per_s: float | None = None
+    reported_as: tuple[str, ...] = ()
+    """Names by which drivers report it."""
     note: str = ""
 
     def __post_init__(self) -> None:
         if self.watts <= 0:
             raise SpecError(f"watts={self.watts}: must be above 0")
+
+    @property
+    def cited_source(self) -> str:
+        """The source, with a mark if it was not opened."""
+        return self.source if self.verified else f"{self.source} [not verified]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,8 @@ def read_config(path: Path) -> ModelSpec:
         return from_hf(document, name=path.parent.name)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
+    except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise SpecError(f"{path}: a field holds something else than it should ({error})") from None
 
 
 def from_hf(config: Mapping[str, Any], *, name: str) -> ModelSpec:

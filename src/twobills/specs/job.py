@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -44,8 +45,10 @@ class TrainingJob:
         for name in ("batch_size", "seq_len"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name}={getattr(self, name)}: must be at least 1")
-        if self.usd_per_chip_hour is not None and self.usd_per_chip_hour < 0:
-            raise RequestError(f"usd_per_chip_hour={self.usd_per_chip_hour}: must not be below 0")
+        if not 0 <= self.seed < 2**63:
+            raise RequestError(f"seed={self.seed}: must be between 0 and 2**63 - 1")
+        if self.usd_per_chip_hour is not None and not 0 <= self.usd_per_chip_hour < math.inf:
+            raise RequestError(f"usd_per_chip_hour={self.usd_per_chip_hour}: must be a number of dollars, 0 or more")
         _check_keys("[model]", self.model, _MODEL_KEYS)
         _check_keys("[training]", self.training, _TRAINING_KEYS)
         if self.model and (missing := [key for key in _MODEL_KEYS if key not in self.model and key != "d_head"]):

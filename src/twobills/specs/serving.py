@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from twobills.errors import SpecError
 from twobills.specs.dtype import DType
 
+KV_BLOCK_TOKENS = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingSpec:
@@ -16,7 +18,7 @@ class ServingSpec:
     """Requests that may be in flight at once."""
     batch_size_tokens: int = 512
     """Tokens that one engine step may hold: all decodes, then prompts in chunks (chunked prefill)."""
-    kv_block_tokens: int = 16
+    kv_block_tokens: int = KV_BLOCK_TOKENS
     """Tokens per block of the paged KV cache."""
     n_kv_blocks: int = 2048
     """Blocks in the KV cache."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +100,33 @@ def test_a_single_file_is_cut_and_any_byte_survives(tmp_path: Path) -> None:
     pieces = sorted(corpus.training + corpus.heldout, key=lambda d: int(d.name.split("#")[1]))
     assert b"".join(piece.content for piece in pieces) == content
     assert "".join(corpus.texts(pieces)).encode("latin-1") == content
+
+
+def test_a_cut_goes_between_characters(tmp_path: Path) -> None:
+    path = tmp_path / "essay.txt"
+    text = "Où est passée la fenêtre bleue ? 窓はどこですか。\n" * 3000
+    path.write_text(text, encoding="utf-8")
+    corpus = read_corpus(path)
+    assert corpus.encoding == "utf-8"
+    pieces = sorted(corpus.training + corpus.heldout, key=lambda d: int(d.name.split("#")[1]))
+    assert "".join(corpus.texts(pieces)) == text
+
+
+def test_the_split_says_how_it_was_made(tmp_path: Path) -> None:
+    many = read_corpus(folder_of(tmp_path, 60, TEXT.encode() * 20))
+    assert many.split == "by sha256 of the relative path, 1 in 20 held out"
+    few = [Document(name, b"x") for name in ("a", "b", "c") if not is_heldout(name)]
+    split = corpora._split("few", "utf-8", few)
+    assert split.split == "every 20th held out, too few to go by hash"
+    assert split.heldout
+    assert split.training
+
+
+def test_file_names_may_hold_any_byte(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, 60, TEXT.encode() * 20)
+    (folder / "na\udcefve.txt").write_bytes(TEXT.encode())
+    corpus = read_corpus(folder)
+    assert any("\udcef" in document.name for document in corpus.training + corpus.heldout)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +276,19 @@ def test_a_frozen_model_opens_in_transformers_with_the_same_logits(tmp_path: Pat
         torch.testing.assert_close(logits, theirs(torch.tensor([ids])).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_a_model_of_ours_is_replaced_and_anything_else_is_not(tmp_path: Path) -> None:
+def interrupt_the_second(rename: Any) -> Any:
+    """Ctrl-C at the worst moment: the old model moved away, the new one not yet in its place."""
+    calls = iter(range(100))
+
+    def renaming(path: Path, target: Path) -> Path:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return rename(path, target)  # type: ignore[no-any-return]
+
+    return renaming
+
+
+def test_a_model_of_ours_is_replaced_and_anything_else_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = Decoder(SMALL).to(torch.bfloat16)
     network.initialise(torch.Generator().manual_seed(0))
     tokenizer = train_tokenizer([TEXT], 300)
@@ -256,6 +296,11 @@ def test_a_model_of_ours_is_replaced_and_anything_else_is_not(tmp_path: Path) ->
     first = freeze(network, tokenizer, folder, lineage={}, bill={})
     assert freeze(network, tokenizer, folder, lineage={}, bill={}) == first
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    monkeypatch.setattr(Path, "rename", interrupt_the_second(Path.rename))
+    with pytest.raises(KeyboardInterrupt):
+        freeze(network, tokenizer, folder, lineage={}, bill={})
+    monkeypatch.undo()
+    assert (folder / "model.safetensors").exists()
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.md").write_text("mine")

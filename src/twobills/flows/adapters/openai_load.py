@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from twobills.errors import ServerError
 from twobills.meter.clock import Clock, monotonic
 from twobills.serving.metrics import percentiles
 
@@ -131,7 +132,7 @@ async def _send_all(
     waiting = iter(enumerate(prompts))
     start_s = clock()
     async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, trust_env=False) as http:
-        model = (await http.get("/v1/models")).json()["data"][0]["id"]
+        model = await _served_model(http, url)
         client = _Client(http, model, max_tokens, temperature, clock)
 
         async def keep_asking() -> None:
@@ -141,6 +142,14 @@ async def _send_all(
 
         await asyncio.gather(*(keep_asking() for _ in range(concurrency)))
     return LoadResult([answers[i] for i in sorted(answers)], clock() - start_s, concurrency)
+
+
+async def _served_model(http: httpx.AsyncClient, url: str) -> str:
+    """The name of the model that is served. Raises ServerError if there is no such server."""
+    try:
+        return str((await http.get("/v1/models")).raise_for_status().json()["data"][0]["id"])
+    except (httpx.HTTPError, ValueError, KeyError, IndexError) as error:
+        raise ServerError(f"{url}: does not answer as an OpenAI-compatible server ({type(error).__name__})") from None
 
 
 def _percentiles(values: list[float]) -> dict[str, float] | None:

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from twobills.counts.flops import forward_flops
-from twobills.counts.memory import kv_bytes_per_token
-from twobills.counts.params import count_params
+from twobills.counts.memory import engine_weight_bytes, kv_bytes_per_token
 from twobills.meter.meter import Meter
 from twobills.serving.scheduler import Batch, Chunk
 from twobills.specs.dtype import DType
@@ -59,9 +58,7 @@ class Charger:
         self._flops_per_key = forward_flops(model, n_tokens=0, n_attended=1, n_logits=0)
         self._flops_per_logits = forward_flops(model, n_tokens=0, n_attended=0, n_logits=1)
         self._kv_bytes = kv_bytes_per_token(model, dtype)
-        params = count_params(model)
-        # An untied look-up table is only read at the tokens' rows, too few bytes to count.
-        self._weight_bytes = (params.matmul + params.norm) * dtype.bytes
+        self._weight_bytes = engine_weight_bytes(model, dtype)
         self._accounts: dict[str, _Account] = {}
 
     def charge(self, batch: Batch, executed: Executed) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from twobills.errors import DigestError, ModelFolderError, SpecError
@@ -51,6 +52,13 @@ class LoadedModel:
     def tokenizer_path(self) -> Path:
         """The folder's ``tokenizer.json``."""
         return self.folder / TOKENIZER
+
+    def tokenizer(self) -> Tokenizer:
+        """The folder's tokenizer. Raises ModelFolderError if it is damaged."""
+        try:
+            return Tokenizer.from_file(str(self.tokenizer_path))
+        except Exception as error:  # the library raises nothing narrower
+            raise ModelFolderError(f"{self.tokenizer_path}: not a readable tokenizer ({_one_line(error)})") from None
 
     @property
     def dtype(self) -> DType:

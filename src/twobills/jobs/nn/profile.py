@@ -1,4 +1,4 @@
-"""Counting the FLOPs of the kernels that really run, by PyTorch's own counter.
+"""Counting what the kernels that really run do: FLOPs by PyTorch's own counter, bytes by the tensors they touch.
 
 The counter does not know the CPU's fused attention, so its formulas are added here: a forward pass multiplies the
 whole square twice, a backward pass five times, because it computes the probabilities again.
@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 _Shape = Sequence[int]
@@ -18,6 +20,27 @@ _Shape = Sequence[int]
 def count_flops() -> FlopCounterMode:
     """A context manager whose ``get_total_flops()`` is what ran inside it, a multiply-add being 2."""
     return FlopCounterMode(display=False, custom_mapping=dict(_FORMULAS))
+
+
+class CountBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sums the bytes of every tensor that an operator reads or writes; views move nothing.
+
+    What caches save is not seen: these are bytes asked for, not bytes on the memory's wires.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Runs the operator and counts its tensors."""
+        del types
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            self.total += sum(x.nbytes for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor))
+        return result
 
 
 def _square(q: _Shape, k: _Shape) -> int:

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from twobills import __version__
+from twobills.errors import ServerError
 from twobills.jobs.server.asked import Wanted, wanted
 from twobills.jobs.server.chat import ChatTemplate
 from twobills.jobs.server.loop import EngineLoop, Event, Price
@@ -57,6 +58,10 @@ def create_app(engine_loop: EngineLoop, model_name: str, price: Price | None = N
     async def refuse(_: Request, error: ApiError) -> Response:
         return Response(error.body(), status_code=error.status, media_type="application/json")
 
+    @app.exception_handler(ServerError)
+    async def fail(_: Request, error: ServerError) -> Response:
+        return Response(ApiError(str(error), status=503).body(), status_code=503, media_type="application/json")
+
     async def answer(http: Request, kind: type[CompletionRequest] | type[ChatRequest]) -> Response:
         asked: CompletionRequest | ChatRequest = decode(await http.body(), kind)
         if asked.model != model_name:
@@ -66,7 +71,8 @@ def create_app(engine_loop: EngineLoop, model_name: str, price: Price | None = N
             )  # fmt: skip
         if engine_loop.failure:
             raise ApiError(f"the engine failed: {engine_loop.failure}", status=500)
-        conversation = _Conversation(engine_loop, asked, wanted(asked, engine_loop, template), price)
+        want = await asyncio.to_thread(wanted, asked, engine_loop, template)  # a long prompt must not stall the others
+        conversation = _Conversation(engine_loop, asked, want, price)
         if asked.stream:
             return StreamingResponse(conversation.stream(), media_type="text/event-stream")
         return _json(await conversation.whole(http))

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
-from tokenizers import Tokenizer
 
 from twobills.errors import ServerError, TwobillsError
 from twobills.jobs.inference.engine import Engine, Output
@@ -57,7 +56,7 @@ class EngineLoop:
 
     def __init__(self, engine: Engine, meter: Meter | None = None) -> None:
         self.engine, self.meter = engine, meter
-        self.tokenizer: Tokenizer = Tokenizer.from_file(str(engine.loaded.tokenizer_path))
+        self.tokenizer = engine.loaded.tokenizer()
         self.metrics = ServerMetrics(engine, meter)
         self.failure: str | None = None
         """Why the engine stopped working, if it did."""
@@ -65,14 +64,14 @@ class EngineLoop:
         self._arrived: deque[Answer] = deque()
         self._left: deque[str] = deque()
         self._answers: dict[str, Answer] = {}
-        self._stopping = False
+        self._stopping = self._closed = False
         self._thread: threading.Thread | None = None
         self._asyncio: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Starts the thread; call it inside the asyncio loop that is to receive the events."""
         self._asyncio = asyncio.get_running_loop()
-        self._stopping = False
+        self._stopping = self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -88,8 +87,10 @@ class EngineLoop:
             self._thread = None
 
     def submit(self, answers: Iterable[Answer]) -> None:
-        """Queues answers; their events come to their queues."""
+        """Queues answers; their events come to their queues. Raises ServerError if the engine has ended."""
         with self._wake:
+            if self._closed:
+                raise ServerError(self.failure or "the server is stopping")
             self._arrived.extend(answers)
             self._wake.notify()
 
@@ -168,12 +169,14 @@ class EngineLoop:
 
     def _end_all(self) -> None:
         reason = self.failure or "the server is stopping"
-        unfinished = [*self._answers.values(), *self._arrived]
+        with self._wake:
+            self._closed = True
+            unfinished = [*self._answers.values(), *self._arrived]
+            self._arrived.clear()
         for answer in unfinished:
             self.engine.abort(answer.request.id)
             self.metrics.finished(answer.request)
         self._answers.clear()
-        self._arrived.clear()
         self.engine.rest()
         self._deliver([(answer, Event(answer.index, error=reason)) for answer in unfinished])
 

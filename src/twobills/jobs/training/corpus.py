@@ -22,7 +22,7 @@ HELDOUT_EVERY = 20
 MIN_BYTES = 50_000
 MAX_BYTES = 2_000_000_000
 MIN_DOCUMENTS = 40
-PIECE_BYTES = 8_192
+PIECE_CHARACTERS = 8_192
 _NOT_SOURCE = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 
 
@@ -42,6 +42,8 @@ class Corpus(NamedTuple):
     """``utf-8``, or ``latin-1`` if any byte is not UTF-8."""
     training: list[Document]
     heldout: list[Document]
+    split: str
+    """How it was decided which are which."""
 
     @property
     def training_bytes(self) -> int:
@@ -75,36 +77,49 @@ def read_corpus(path: Path | None) -> Corpus:
     size = sum(len(document.content) for document in documents)
     if size < MIN_BYTES:
         raise DataError(f"data {name}: {size} bytes are too few to learn from; at least {MIN_BYTES} are needed")
+    encoding = _encoding(documents)
     if len(documents) < MIN_DOCUMENTS:
-        documents = [piece for document in documents for piece in _pieces(document)]
-    training = [document for document in documents if not is_heldout(document.name)]
-    heldout = [document for document in documents if is_heldout(document.name)]
-    if not training or not heldout:  # a hash can leave a small corpus without either: take every n-th instead
-        heldout, training = (
-            documents[::HELDOUT_EVERY],
-            [d for i, d in enumerate(documents) if i % HELDOUT_EVERY],
-        )
-    return Corpus(name, _encoding(documents), training, heldout)
+        documents = [piece for document in documents for piece in _pieces(document, encoding)]
+    return _split(name, encoding, documents)
 
 
 def is_heldout(name: str) -> bool:
     """Whether a document of this relative path is kept back."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest(), "big") % HELDOUT_EVERY == 0
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest(), "big") % HELDOUT_EVERY == 0
+
+
+def _split(name: str, encoding: str, documents: list[Document]) -> Corpus:
+    training = [document for document in documents if not is_heldout(document.name)]
+    heldout = [document for document in documents if is_heldout(document.name)]
+    if training and heldout:
+        return Corpus(
+            name, encoding, training, heldout, f"by sha256 of the relative path, 1 in {HELDOUT_EVERY} held out"
+        )
+    heldout = documents[::HELDOUT_EVERY]  # a hash can leave a small corpus without either side
+    training = [document for i, document in enumerate(documents) if i % HELDOUT_EVERY]
+    return Corpus(name, encoding, training, heldout, f"every {HELDOUT_EVERY}th held out, too few to go by hash")
 
 
 def _read_folder(root: Path, *, suffix: str, skip: set[str]) -> Iterator[Document]:
     total = 0
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=_refuse):
         folders[:] = sorted(name for name in folders if name not in skip and not name.startswith("."))
         for file in sorted(name for name in files if name.endswith(suffix) and not name.startswith(".")):
             path = Path(folder) / file
-            if not path.is_file():
-                continue
-            total += path.stat().st_size
+            try:
+                if not path.is_file():
+                    continue
+                total += path.stat().st_size
+            except OSError as error:
+                raise DataError(f"data {path}: cannot be read ({error.strerror})") from None
             if total > MAX_BYTES:
                 raise DataError(f"data {root}: more than {MAX_BYTES} bytes; this trainer keeps all of it in memory")
             if content := _read(path):
                 yield Document(path.relative_to(root).as_posix(), content)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"data {error.filename}: cannot be read ({error.strerror})")
 
 
 def _read(path: Path) -> bytes:
@@ -116,9 +131,12 @@ def _read(path: Path) -> bytes:
         raise DataError(f"data {path}: cannot be read ({error.strerror})") from None
 
 
-def _pieces(document: Document) -> Iterator[Document]:
-    starts = range(0, len(document.content), PIECE_BYTES)
-    return (Document(f"{document.name}#{i}", document.content[s : s + PIECE_BYTES]) for i, s in enumerate(starts))
+def _pieces(document: Document, encoding: str) -> Iterator[Document]:
+    """Pieces of so many characters, so that none is cut in two."""
+    text = document.content.decode(encoding)
+    starts = range(0, len(text), PIECE_CHARACTERS)
+    pieces = (text[start : start + PIECE_CHARACTERS].encode(encoding) for start in starts)
+    return (Document(f"{document.name}#{i}", piece) for i, piece in enumerate(pieces))
 
 
 def _encoding(documents: list[Document]) -> str:

@@ -1,8 +1,8 @@
 """Held-out quality in bits per byte: what the model would need to write each byte of text it has never seen.
 
 Bits per byte do not depend on the tokenizer and compare with a compressor's output. Every token of every held-out
-document is predicted exactly once, in windows that do not cross documents and whose first token sees only the
-end-of-text token before it: an upper bound, as a longer context would help.
+document is predicted exactly once, in windows that do not cross documents and whose first prediction has only one
+token to go by: an upper bound, as a longer context would help.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.nn.profile import CountBytes, count_flops
 from twobills.jobs.training.corpus import Document
 from twobills.jobs.training.tokens import TokenArray
 
@@ -32,30 +33,36 @@ class Evaluation(NamedTuple):
     nats: float
     n_tokens: int
     """Tokens predicted."""
-    n_rows: int
-    """Windows that ran, each ``seq_len`` long, padding included."""
+    flops: float
+    """Of the kernels that ran, padding included."""
+    bytes: float
 
 
 def evaluate(
     network: Decoder, documents: list[TokenArray], *, batch_size: int, seq_len: int, attend: CausalAttention
 ) -> Evaluation:
     """Total loss of all documents in nats. Documents begin with the end-of-text token."""
-    nats, n_tokens, n_rows = 0.0, 0, 0
+    nats, n_tokens, n_rows, flops, n_bytes = 0.0, 0, 0, 0.0, 0.0
+    for inputs, targets in _windows(documents, batch_size, seq_len):
+        if not n_rows:  # every row has the same shape: those of the first batch are counted, and taken for all
+            with CountBytes() as counted, count_flops() as counter:
+                nats += _loss(network, inputs, targets, attend)
+            flops, n_bytes = counter.get_total_flops() / len(inputs), counted.total / len(inputs)
+        else:
+            nats += _loss(network, inputs, targets, attend)
+        n_tokens += int((targets != _NOT_PREDICTED).sum())
+        n_rows += len(inputs)
+    return Evaluation(nats, n_tokens, flops * n_rows, n_bytes * n_rows)
+
+
+@torch.no_grad()
+def _loss(network: Decoder, inputs: Tensor, targets: Tensor, attend: CausalAttention) -> float:
+    """Summed nats of a batch (B, T)."""
     device = network.lm_head.weight.device
-    with torch.inference_mode():
-        for inputs, targets in _windows(documents, batch_size, seq_len):
-            positions = torch.arange(seq_len, device=device)
-            hidden = network.hidden(inputs.to(device), positions, attend)
-            loss = F.cross_entropy(
-                network.logits(hidden).flatten(0, 1),
-                targets.to(device).flatten(),
-                ignore_index=_NOT_PREDICTED,
-                reduction="sum",
-            )
-            nats += float(loss)
-            n_tokens += int((targets != _NOT_PREDICTED).sum())
-            n_rows += len(inputs)
-    return Evaluation(nats, n_tokens, n_rows)
+    hidden = network.hidden(inputs.to(device), torch.arange(inputs.shape[1], device=device), attend)
+    logits = network.logits(hidden).flatten(0, 1)
+    loss = F.cross_entropy(logits, targets.to(device).flatten(), ignore_index=_NOT_PREDICTED, reduction="sum")
+    return float(loss)
 
 
 def bits_per_byte(nats: float, n_bytes: int) -> float:

@@ -54,9 +54,7 @@ def freeze(
         tokenizer.save(str(part / "tokenizer.json"))
         _write_json(part / "tokenizer_config.json", _tokenizer_config(network.spec.max_seq_len))
         _write_json(part / MANIFEST, {"digest": digest, "lineage": lineage, "training_bill": bill})
-        if folder.exists():
-            folder.rename(Path(scratch) / "replaced")
-        part.rename(folder)
+        _put_in_place(part, folder, Path(scratch) / "replaced")
     return digest
 
 
@@ -77,6 +75,18 @@ def _tokenizer_config(max_seq_len: int) -> dict[str, Any]:
         "eos_token": END_OF_TEXT,
         "clean_up_tokenization_spaces": False,
     }
+
+
+def _put_in_place(part: Path, folder: Path, replaced: Path) -> None:
+    """Renames ``part`` to ``folder``; what was there is put back if that fails or is interrupted."""
+    if folder.exists():
+        folder.rename(replaced)
+    try:
+        part.rename(folder)
+    except BaseException:
+        if replaced.exists() and not folder.exists():
+            replaced.rename(folder)
+        raise
 
 
 def _umask() -> int:

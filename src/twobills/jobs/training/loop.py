@@ -1,9 +1,8 @@
 """The training loop: steps until the planned tokens are done, or until the time that the plan allows is over.
 
-Every step's time, tokens, FLOPs and bytes go to the meter. FLOPs are those of the kernels that ran, counted by
-PyTorch's own counter on the first step and, as every step has the same shapes, taken for each; bytes are counted
-from the operations. Where time runs short, the learning rate still falls to zero: progress is the larger of the
-fractions of tokens and of time.
+Every step's time, tokens, FLOPs and bytes go to the meter. FLOPs and bytes are those of the kernels that ran, counted
+on the first step and, as every step has the same shapes, taken for each. Where time runs short, the learning rate
+still falls to zero: progress is the larger of the fractions of tokens and of time.
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from twobills.counts.operations import total_bytes, train_step_operations
 from twobills.errors import TwobillsError
 from twobills.jobs.device import TORCH_DTYPES, Device, synchronise
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
-from twobills.jobs.nn.profile import count_flops
+from twobills.jobs.nn.profile import CountBytes, count_flops
 from twobills.jobs.training.optimizer import Optimizer, lr_scale
 from twobills.jobs.training.tokens import Batches
 from twobills.meter.clock import Clock, monotonic
@@ -52,11 +50,7 @@ class Trainer:
         self._optimizer = Optimizer(network, spec, dtype)
         self.attend = CausalAttention(spec.seq_len, device.torch_device, dtype)
         self._positions = torch.arange(spec.seq_len, device=device.torch_device)
-        operations = train_step_operations(
-            network.spec, batch_size=spec.batch_size, seq_len=spec.seq_len, dtype=spec.dtype
-        )
-        self._bytes_per_step = total_bytes(operations)
-        self._flops_per_step = 0.0
+        self._flops_per_step = self._bytes_per_step = 0.0
 
     def run(
         self, batches: Batches, meter: Meter, *, max_s: float = math.inf, clock: Clock = monotonic
@@ -86,9 +80,9 @@ class Trainer:
     def _step(self, inputs: torch.Tensor, targets: torch.Tensor, *, scale: float) -> float:
         if self._flops_per_step:
             return self._forward_backward_update(inputs, targets, scale)
-        with count_flops() as counter:
+        with CountBytes() as counted, count_flops() as counter:
             loss = self._forward_backward_update(inputs, targets, scale)
-        self._flops_per_step = float(counter.get_total_flops())
+        self._flops_per_step, self._bytes_per_step = float(counter.get_total_flops()), float(counted.total)
         return loss
 
     def _forward_backward_update(self, inputs: torch.Tensor, targets: torch.Tensor, scale: float) -> float:
