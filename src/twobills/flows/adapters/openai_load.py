@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 import httpx
@@ -106,10 +106,10 @@ class _Client:
         pieces: list[str] = []
         first_s, error = None, None
         usage = {"prompt_tokens": 0, "completion_tokens": 0}
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
+        async for line in _lines(response):
+            if not line.startswith(b"data: {"):
                 continue
-            chunk = json.loads(line.removeprefix("data: "))
+            chunk = json.loads(line.removeprefix(b"data: "))
             error = chunk["error"]["message"] if "error" in chunk else error
             piece = "".join(choice["text"] for choice in chunk.get("choices", ()))
             if piece and first_s is None:
@@ -142,6 +142,15 @@ async def _send_all(
 
         await asyncio.gather(*(keep_asking() for _ in range(concurrency)))
     return LoadResult([answers[i] for i in sorted(answers)], clock() - start_s, concurrency)
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Lines as server-sent events end them, by line feed alone: text may hold other separators of lines."""
+    rest = b""
+    async for piece in response.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
 
 
 async def _served_model(http: httpx.AsyncClient, url: str) -> str:
