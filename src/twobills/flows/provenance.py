@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from twobills.flows.machine import FoundMachine, MeasuredMachine
 from twobills.flows.training_job import BYTES_PER_TOKEN
 from twobills.laws.forms import Law
-from twobills.plan.inference import STREAM_S_PER_TOKEN
+from twobills.plan.inference import HOST_LOG_SIGMA, STREAM_S_PER_TOKEN
 from twobills.plan.training import PREPARE_BYTES_PER_S
 from twobills.units import per_s_to_per_hour, show_bytes, show_seconds, show_usd
 from twobills.usage import Stamp
@@ -51,7 +52,10 @@ def _money(found: FoundMachine) -> list[Fact]:
 
 def _forecast(machine: MeasuredMachine, law: Law, startup_s: float) -> list[Fact]:
     efficiency = machine.spec.efficiency
-    error, tokenising = f"log-normal, sigma {efficiency.log_sigma:g}", show_bytes(PREPARE_BYTES_PER_S) + "/s"
+    error = (
+        f"log-normal, sigma {efficiency.log_sigma:g}, of serving {math.hypot(efficiency.log_sigma, HOST_LOG_SIGMA):.2g}"
+    )
+    tokenising = show_bytes(PREPARE_BYTES_PER_S) + "/s"
     return [
         Fact("speed of operations", "timed one by one before the plan", efficiency.source.value, "this machine"),
         Fact("forecast error", error, "assumed", "until runs here calibrate it"),

@@ -7,6 +7,7 @@ Idle chip-seconds are those in which no request is there, and the start-up that 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -29,8 +30,10 @@ from twobills.specs.workload import Workload
 from twobills.units import show_bytes
 from twobills.usage import Job, Origin, Phase, PhaseUsage, Usage
 
-STREAM_S_PER_TOKEN = 1e-4
+STREAM_S_PER_TOKEN = 1.5e-4
 """Assumed: host seconds to turn a token into text and stream it over HTTP, beside an engine in the same process."""
+HOST_LOG_SIGMA = 0.25
+"""Assumed: how far that host work makes a forecast miss, beyond the error of the operations' forecast."""
 
 
 class InferencePlan(NamedTuple):
@@ -69,7 +72,7 @@ def plan_inference(
     )
     usage = forecast.usage(result, startup_s)
     bill = price(usage, rates)
-    sigma = machine.efficiency.log_sigma
+    sigma = math.hypot(machine.efficiency.log_sigma, HOST_LOG_SIGMA)
     return InferencePlan(
         workload=workload,
         bill=bill,
