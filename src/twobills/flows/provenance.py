@@ -52,9 +52,8 @@ def _money(found: FoundMachine) -> list[Fact]:
 
 def _forecast(machine: MeasuredMachine, law: Law, startup_s: float) -> list[Fact]:
     efficiency = machine.spec.efficiency
-    error = (
-        f"log-normal, sigma {efficiency.log_sigma:g}, of serving {math.hypot(efficiency.log_sigma, HOST_LOG_SIGMA):.2g}"
-    )
+    serving = math.hypot(efficiency.log_sigma, HOST_LOG_SIGMA)
+    error = f"log-normal, sigma {efficiency.log_sigma:g}, of serving {serving:.2g}"
     tokenising = show_bytes(PREPARE_BYTES_PER_S) + "/s"
     return [
         Fact("speed of operations", "timed one by one before the plan", efficiency.source.value, "this machine"),
