@@ -15,33 +15,20 @@ import torch
 from openai import OpenAI
 
 from tests.flows.conftest import LINE
+from tests.models import SMALL
 from twobills.flows.server_process import server_process
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.freeze import freeze
 from twobills.jobs.training.tokens import train_tokenizer
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
-from twobills.specs.model import ModelSpec
 from twobills.usage import Job, Phase
-
-MODEL = ModelSpec(
-    name="small",
-    n_layers=2,
-    d_model=64,
-    n_heads=2,
-    n_kv_heads=1,
-    d_head=32,
-    d_ff=128,
-    vocab_size=320,
-    max_seq_len=128,
-    tied_embeddings=True,
-)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A frozen model that was never trained."""
-    network = Decoder(MODEL).to(torch.bfloat16)
+    network = Decoder(SMALL).to(torch.bfloat16)
     network.initialise(torch.Generator().manual_seed(0))
     folder = tmp_path_factory.mktemp("frozen") / "model"
     freeze(network, train_tokenizer([LINE.format(i=i, j=i) for i in range(50)], 320), folder, lineage={}, bill={})

@@ -18,7 +18,7 @@ from twobills.counts.flops import MFU_CONVENTION
 from twobills.counts.params import count_params
 from twobills.flows.accounts import readings
 from twobills.flows.listener import Listener, TrainingProgress
-from twobills.flows.machine import MeasuredMachine
+from twobills.flows.machine import MeasuredMachine, find_machine, machine_to_json, measure_machine
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.corpus import Corpus
 from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte, xz_bits_per_byte
@@ -60,6 +60,8 @@ class PlannedJob:
     job: TrainingJob
     corpus: Corpus
     machine: MeasuredMachine
+    machine_document: dict[str, Any]
+    """What was measured, as plain JSON."""
     plan: TrainingPlan
     choices: list[Choice]
     """The sizes that were weighed, the best first; empty if the job named the shape."""
@@ -80,6 +82,14 @@ class TrainedModel(NamedTuple):
     training: dict[str, Any]
     quality: dict[str, Any]
     heldout_tokens: list[TokenArray]
+
+
+def measure_and_plan(job: TrainingJob, corpus: Corpus, listener: Listener) -> PlannedJob:
+    """Measures this machine, then plans; tells the listener what the machine is."""
+    listener.stage("Measuring this machine: products per number format, memory, power counters")
+    planned = plan_job(job, corpus, measure_machine(find_machine(job.usd_per_chip_hour)))
+    listener.found("machine", planned.machine_document)
+    return planned
 
 
 def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine) -> PlannedJob:
@@ -111,7 +121,15 @@ def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine) -> Plan
     )
     corpus_bytes = corpus.training_bytes + corpus.heldout_bytes
     plan = plan_training(model, training, machine.spec, machine.found.rates, corpus_bytes=corpus_bytes)
-    return PlannedJob(job=job, corpus=corpus, machine=machine, plan=plan, choices=choices, law=law)
+    return PlannedJob(
+        job=job,
+        corpus=corpus,
+        machine=machine,
+        machine_document=machine_to_json(machine),
+        plan=plan,
+        choices=choices,
+        law=law,
+    )
 
 
 def planned_job_to_json(planned: PlannedJob) -> dict[str, Any]:

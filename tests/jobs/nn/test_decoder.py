@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.models import SMALL
 from twobills.counts.flops import forward_flops
 from twobills.counts.params import count_params
 from twobills.jobs.nn.attention import CausalAttention, SquareAttention
@@ -14,18 +15,6 @@ from twobills.specs import catalog
 from twobills.specs.model import ModelSpec
 
 CPU = torch.device("cpu")
-SMALL = ModelSpec(
-    name="small",
-    n_layers=2,
-    d_model=64,
-    n_heads=4,
-    n_kv_heads=2,
-    d_head=16,
-    d_ff=96,
-    vocab_size=128,
-    max_seq_len=64,
-    tied_embeddings=True,
-)
 
 
 @pytest.mark.parametrize("model", [*catalog.models().values(), SMALL], ids=lambda m: m.name)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models import SMALL
 from twobills.counts.operations import total_flops, train_step_operations
 from twobills.errors import DataError, RequestError, TwobillsError
 from twobills.jobs.device import Device, pick_device
@@ -23,22 +24,9 @@ from twobills.jobs.training.tokens import END_ID, Batches, encode_documents, tra
 from twobills.meter.meter import Meter
 from twobills.meter.power import DeclaredPower
 from twobills.specs.dtype import DType
-from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec
 from twobills.usage import Job, Phase
 
-SMALL = ModelSpec(
-    name="small",
-    n_layers=2,
-    d_model=64,
-    n_heads=2,
-    n_kv_heads=1,
-    d_head=32,
-    d_ff=128,
-    vocab_size=320,
-    max_seq_len=32,
-    tied_embeddings=True,
-)
 TEXT = "def greet(name):\n    return 'hello ' + name\n\n\nfor word in greet('world').split():\n    print(word)\n"
 
 

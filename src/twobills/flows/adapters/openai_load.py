@@ -40,6 +40,11 @@ class LoadResult(NamedTuple):
     wall_s: float
     concurrency: int
 
+    @property
+    def n_ok(self) -> int:
+        """Requests that were answered."""
+        return sum(answer.error is None for answer in self.answers)
+
     def to_json(self) -> dict[str, Any]:
         """Counts, rates and percentiles as plain JSON."""
         ok = [answer for answer in self.answers if answer.error is None]
