@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 
+SECONDS_PER_MINUTE = 60.0
 SECONDS_PER_HOUR = 3600.0
 SECONDS_PER_DAY = 86400.0
 DAYS_PER_YEAR = 365.25

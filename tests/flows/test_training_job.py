@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from twobills.errors import TwobillsError
-from twobills.flows import training_job
+from twobills.flows import planned_job, training_job
 from twobills.flows.accounts import account
 from twobills.flows.listener import Listener, TrainingProgress
 from twobills.flows.machine import MeasuredMachine
-from twobills.flows.training_job import PlannedJob, plan_job, planned_job_to_json, run_job
+from twobills.flows.planned_job import PlannedJob, plan_job, planned_job_to_json
+from twobills.flows.training_job import run_job
 from twobills.jobs.inference.weights import load_folder
 from twobills.jobs.training.corpus import read_corpus
 from twobills.jobs.training.loop import Step, Trainer
@@ -47,7 +48,7 @@ class Heard(Listener):
 @pytest.fixture
 def planned(job: TrainingJob, measured: MeasuredMachine, monkeypatch: pytest.MonkeyPatch) -> PlannedJob:
     """A plan that is carried out however slow this machine is just now."""
-    monkeypatch.setattr(training_job, "OVERTIME", 1e6)
+    monkeypatch.setattr(planned_job, "OVERTIME", 1e6)
     return plan_job(job, read_corpus(job.data), measured)
 
 

@@ -17,9 +17,10 @@ from twobills.flows.accounts import account
 from twobills.flows.bills import bills_to_json
 from twobills.flows.listener import Listener
 from twobills.flows.machine import FoundMachine
+from twobills.flows.planned_job import measure_and_plan, model_to_json, planned_job_to_json
 from twobills.flows.provenance import provenance
 from twobills.flows.served_load import STARTUP_S, WORKLOAD, ServedLoad, plan_load, serve_load
-from twobills.flows.training_job import TrainedModel, measure_and_plan, model_to_json, planned_job_to_json, run_job
+from twobills.flows.training_job import TrainedModel, run_job
 from twobills.jobs.training.corpus import read_corpus
 from twobills.jobs.training.freeze import check_free
 from twobills.ledger.store import Ledger

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from twobills.flows.machine import FoundMachine, MeasuredMachine
-from twobills.flows.training_job import BYTES_PER_TOKEN
+from twobills.flows.planned_job import BYTES_PER_TOKEN
 from twobills.laws.forms import Law
 from twobills.plan.inference import HOST_LOG_SIGMA, STREAM_S_PER_TOKEN
 from twobills.plan.training import PREPARE_BYTES_PER_S

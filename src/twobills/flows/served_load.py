@@ -13,9 +13,10 @@ from tokenizers import Tokenizer
 from twobills.errors import DigestError, ServerError
 from twobills.flows.adapters.openai_load import LoadResult, send_load
 from twobills.flows.listener import Listener
+from twobills.flows.planned_job import PlannedJob
 from twobills.flows.server_process import server_process
 from twobills.flows.serving_job import serving_spec
-from twobills.flows.training_job import PlannedJob, TrainedModel
+from twobills.flows.training_job import TrainedModel
 from twobills.ledger.store import Ledger
 from twobills.plan.inference import InferencePlan, plan_inference
 from twobills.specs.workload import Workload
