@@ -43,7 +43,7 @@ def parse_duration(text: str) -> float:
         match = _DURATION.fullmatch(text.strip().lower())
         if not match or not any(match.groups()):
             raise ValueError(f"{text!r}: not a duration; write it like 90s, 2m30s or 1.5h") from None
-        units = (SECONDS_PER_DAY, SECONDS_PER_HOUR, 60.0, 1.0)
+        units = (SECONDS_PER_DAY, SECONDS_PER_HOUR, SECONDS_PER_MINUTE, 1.0)
         return sum(float(n) * unit for n, unit in zip(match.groups(), units, strict=True) if n)
 
 
@@ -91,10 +91,10 @@ def show_seconds(seconds: float) -> str:
         return "0 s"
     if seconds < 1:
         return f"{sign}{significant(seconds * 1e3)} ms"
-    if seconds < 60:
+    if seconds < SECONDS_PER_MINUTE:
         return f"{sign}{significant(seconds)} s"
     if seconds < 2 * SECONDS_PER_HOUR:
-        minutes, rest = divmod(round(seconds), 60)
+        minutes, rest = divmod(round(seconds), round(SECONDS_PER_MINUTE))
         return f"{sign}{minutes} min {rest:02d} s"
     if seconds < 2 * SECONDS_PER_DAY:
         return f"{sign}{significant(seconds / SECONDS_PER_HOUR)} h"

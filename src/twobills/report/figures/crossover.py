@@ -25,7 +25,7 @@ from twobills.report.figures.style import (
     to_svg,
 )
 from twobills.report.words import short, show_days_briefly, show_demand
-from twobills.units import DAYS_PER_YEAR, SECONDS_PER_DAY, SECONDS_PER_HOUR, show_usd
+from twobills.units import DAYS_PER_YEAR, SECONDS_PER_DAY, SECONDS_PER_HOUR, SECONDS_PER_MINUTE, show_usd
 from twobills.usage import Job
 
 WIDTH, HEIGHT, LEFT = 480.0, 260.0, 52.0
@@ -34,7 +34,7 @@ _REACH = 30.0
 _TIMES: Mapping[str, float] = {
     "1 ms": 1e-3 / SECONDS_PER_DAY,
     "1 s": 1 / SECONDS_PER_DAY,
-    "1 min": 60 / SECONDS_PER_DAY,
+    "1 min": SECONDS_PER_MINUTE / SECONDS_PER_DAY,
     "1 h": SECONDS_PER_HOUR / SECONDS_PER_DAY,
     "1 day": 1.0,
     "1 month": DAYS_PER_YEAR / 12,
