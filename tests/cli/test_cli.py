@@ -82,8 +82,8 @@ def test_the_version() -> None:
         (("plan", "smollm2-135m", "--tokens", "1e400"), 2, "too large a quantity"),
         (("plan", "smollm2-135m", "--tokens", "1B", "--prompt-tokens", "20000"), 2, "has positions for 8192"),
         (("plan", "smollm2-135m", "--tokens", "1B", "--usd-per-chip-hour", "inf"), 2, "must be a number of dollars"),
-        (("ledger", "show", "last"), 2, "run 'last': no run"),
-        (("ledger", "reconcile", "x"), 2, "run 'x': no run"),
+        (("ledger", "show", "last"), 2, "run 'last': matches no run"),
+        (("ledger", "reconcile", "x"), 2, "run 'x': matches no run"),
     ],
 )
 def test_a_mistake_is_one_line(arguments: tuple[str, ...], status: int, message: str) -> None:
@@ -112,6 +112,14 @@ def test_a_plan_is_two_bills_and_their_crossing() -> None:
     assert document["inference"]["bill"]["total_usd"] > 0
     assert document["life"][0]["crossover_days"] > document["life"][1]["crossover_days"]
     assert any("data sheet" in line for line in document["assumed"])
+
+
+@pytest.mark.parametrize("columns", [70, 80, 100, 120])
+def test_no_figure_is_cut_however_narrow_the_screen(columns: int, run_id: str) -> None:
+    for command in (("plan", "smollm2-135m", "--tokens", "2T"), ("ledger", "show", run_id), ("ledger", "list")):
+        done = twobills(*command, COLUMNS=str(columns))
+        assert done.returncode == 0
+        assert "…" not in done.stdout
 
 
 def test_a_plan_for_people_has_a_sentence_above_each_table() -> None:

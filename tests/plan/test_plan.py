@@ -158,6 +158,9 @@ def test_machines_that_are_always_on_by_hand() -> None:
 
 
 def test_what_costs_nothing_never_crosses() -> None:
+    free = life(1.0, 0.0, 0.0)[0]
+    assert free.n_machines is None
+    assert free.reserved_crossover_days is None
     point = life(1.0, 0.0, 2.0)[0]
     assert point.crossover_days is None
     assert point.to_json()["reason"] == "inference costs nothing"

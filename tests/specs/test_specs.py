@@ -170,6 +170,7 @@ def test_a_job_file_is_read_with_overrides(tmp_path: Path) -> None:
         ('out = "m"\n[training]\nlr = "high"\n', [], "training.lr='high': must be a number"),
         ('out = "m"\nvocab_size = 10\n', [], "vocab_size=10: must be between"),
         ('out = "m"\nseed = -1\n', [], "seed=-1: must be between 0"),
+        ('out = "m"\n[training]\nlr = -1\n', [], "lr=-1: must be between 0 and 1"),
         ('out = "m"\nusd_per_chip_hour = inf\n', [], "usd_per_chip_hour=inf: must be a number of dollars"),
         ("out = \n", [], "not TOML"),
         ('out = "m"\n', ["minutes"], "--set minutes: must be key=value"),

@@ -36,6 +36,8 @@ class ProgressListener(Listener):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if kind is KeyboardInterrupt:
+            err.print("Interrupted. What was spent is in the ledger: `twobills ledger show last`")
 
     def stage(self, text: str) -> None:
         """A line that says what begins."""

@@ -15,6 +15,8 @@ from rich.table import Table as RichTable
 from twobills.report.documents import to_json_text
 from twobills.report.tables import STAMPS, Table
 
+LEAST_FIRST = ("Bytes", "FLOPs", "Tokens", "Price gap", "Share in a year", "Machines", "Energy", "Energy is")
+"""Columns that a narrow screen can do without, the first to go first."""
 PLAIN_WIDTH = 120
 """Columns where no terminal and no COLUMNS says how many there are."""
 _piped_width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH
@@ -28,7 +30,11 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A table for people: figures to the right, stamps in italics, a rule above the total."""
+    """A table for people: figures to the right, stamps in italics, a rule above the total.
+
+    Where it is wider than the screen, the columns that matter least are left out and named: never a cut figure.
+    """
+    table, left_out = _fitted(table, out.width)
     rich = RichTable(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for i, column in enumerate(table.columns):
         rich.add_column(escape(column), justify="left" if i < table.n_text_columns else "right")
@@ -37,6 +43,23 @@ def print_table(table: Table) -> None:
         cells = (f"[italic]{cell}[/italic]" if cell in STAMPS else escape(cell) for cell in row)
         rich.add_row(*cells, end_section=before_total)
     out.print(rich)
+    if left_out:
+        out.print(f"[dim]Too narrow for: {', '.join(left_out)}. A wider screen or --json shows them.[/dim]")
+
+
+def _fitted(table: Table, width: int) -> tuple[Table, list[str]]:
+    """The table without as many of ``LEAST_FIRST`` as it takes to fit, and their names."""
+    left_out = []
+    for name in LEAST_FIRST:
+        columns = [[column, *cells] for column, *cells in zip(table.columns, *table.rows, strict=True)]
+        needed = sum(max(map(len, column)) + 3 for column in columns)
+        if needed <= width or name not in table.columns:
+            continue
+        at = table.columns.index(name)
+        rows = [(*row[:at], *row[at + 1 :]) for row in table.rows]
+        table = table._replace(columns=(*table.columns[:at], *table.columns[at + 1 :]), rows=rows)
+        left_out.append(name)
+    return table, left_out
 
 
 def say(sentence: str) -> None:

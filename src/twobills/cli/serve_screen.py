@@ -23,7 +23,10 @@ class ServeScreen:
             return
         n_params = show_count(document["n_params"])
         out.print(f"Serving {document['model']} ({n_params} parameters) at [bold]{document['url']}/v1[/bold]")
-        out.print(f"Weights {document['digest']}, checked. Metrics at /metrics, usage at /twobills/usage.")
+        checked = (
+            "as twobills.json names them" if document["digest_checked"] else "with no twobills.json to check against"
+        )
+        out.print(f"Weights {document['digest']}, {checked}. Metrics at /metrics, usage at /twobills/usage.")
         err.print("Ctrl-C stops it and prints the bill.")
 
     def ended(self, document: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from twobills.cli.runtime import restart_with_settings
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A TOML file: out, data, minutes, [model], [training] ...")],
+    config: Annotated[Path, typer.Argument(help="A TOML file; examples/train.toml shows every key.")],
     ledger: LedgerPath,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key of the file.")

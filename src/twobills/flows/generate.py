@@ -40,6 +40,7 @@ def generate(asked: GenerateRequest, ledger: Ledger, on_text: Callable[[str], No
         meter = start_meter(found)
         with readings(ledger, run_id, meter, found.rates):
             engine = load_engine(asked.folder, found, meter)
+            engine.rest()  # loading is waiting, not reading the prompt
             tokenizer = engine.loaded.tokenizer()
             prompt_ids = tokenizer.encode(asked.prompt).ids
             if not prompt_ids:

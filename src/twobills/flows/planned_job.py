@@ -51,6 +51,10 @@ class PlannedJob:
 
 def measure_and_plan(job: TrainingJob, corpus: Corpus, listener: Listener) -> PlannedJob:
     """Measures this machine, then plans; tells the listener what the machine is."""
+    if job.out.exists():
+        listener.stage(f"{job.out} holds an earlier model, which this one will replace")
+    if corpus.encoding != "utf-8":
+        listener.stage("Not all of the data is UTF-8 text, so it is read byte by byte")
     listener.stage("Measuring this machine: products per number format, memory, power counters")
     planned = plan_job(job, corpus, measure_machine(find_machine(job.usd_per_chip_hour)))
     listener.found("machine", planned.machine_document)

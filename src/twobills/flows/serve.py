@@ -49,7 +49,9 @@ def run_serve(request: ServeRequest, ledger: Ledger, on_ready: Hear, on_end: Hea
     def ready(url: str, loaded: LoadedModel) -> None:
         n_params = count_params(loaded.spec).total
         name = request.model_name or request.folder.resolve().name
-        on_ready({"event": "ready", "url": url, "model": name, "n_params": n_params, "digest": loaded.digest})
+        checked = loaded.manifest is not None
+        ready_document = {"event": "ready", "url": url, "model": name, "n_params": n_params, "digest": loaded.digest}
+        on_ready({**ready_document, "digest_checked": checked})
 
     if request.until_stdin_closes:
         _stop_with_stdin()

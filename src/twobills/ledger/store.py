@@ -101,7 +101,7 @@ class Ledger:
             return ids[0]
         matches = [run_id for run_id in ids if run_id.startswith(prefix) or run_id.endswith(prefix)]
         if len(matches) != 1:
-            found = "no run" if not matches else f"{len(matches)} runs"
+            found = "matches no run" if not matches else f"is ambiguous, it matches {len(matches)} runs"
             raise RequestError(f"run {prefix!r}: {found} of the ledger {self.path}; `twobills ledger list` shows them")
         return matches[0]
 

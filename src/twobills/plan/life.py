@@ -26,7 +26,8 @@ class LifePoint(NamedTuple):
     crossover_days: float | None
     """Days until inference has cost as much as training; None if it never does."""
     inference_share_after_year: float
-    n_machines: int
+    n_machines: int | None
+    """None where machines cost nothing, and so cannot be counted by what they cost."""
     reserved_usd_per_day: float
     """Of whole machines, always on."""
     reserved_crossover_days: float | None
@@ -57,8 +58,8 @@ def life(
 def _point(training_usd: float, usd_per_day: float, machine_usd_per_day: float, demand: float) -> LifePoint:
     year_usd = usd_per_day * DAYS_PER_YEAR
     both_usd = training_usd + year_usd
-    n_machines = max(1, math.ceil(usd_per_day / machine_usd_per_day)) if machine_usd_per_day else 1
-    reserved_usd = n_machines * machine_usd_per_day
+    n_machines = max(1, math.ceil(usd_per_day / machine_usd_per_day)) if machine_usd_per_day else None
+    reserved_usd = (n_machines or 0) * machine_usd_per_day
     return LifePoint(
         requests_per_day=demand,
         usd_per_day=usd_per_day,

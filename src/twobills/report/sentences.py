@@ -60,7 +60,7 @@ def bill_sentence(bill: Document) -> str:
     phase, usd = Phase(name), line["usd"]
     return (
         f"{which}: {came_to} {show_usd(total)}, {show_frac(usd / total)} of it for {PHASE_WORDS[phase]} "
-        f"({name}). What would change it most is {_HALVED[phase]}: about {show_usd(usd / 2)} less."
+        f"({name}). What would change it most is {_HALVED[phase]}: at most {show_usd(usd / 2)} less."
     )
 
 
@@ -180,7 +180,7 @@ def model_sentence(document: Document) -> str:
     """What was trained on what, and whether it stayed the same while it served."""
     model, data = document["model"], document["data"]
     words = (
-        f"The model has {show_count(model['n_params'])} parameters and was trained on "
+        f"The model has {show_count(model['n_params'])} parameters and had this to learn from: "
         f"{show_bytes(data['training_bytes'])} of {data['name']}"
     )
     before, after = model["digest_before_serving"], model["digest_after_serving"]
@@ -231,7 +231,7 @@ def samples_sentence(samples: Sequence[Document]) -> str:
     """What the sample completions are."""
     if not samples:
         return "No samples were taken."
-    return "What the frozen model wrote after a prompt from a file it never saw; the prompt is the pale part."
+    return "What the frozen model wrote after a prompt from text it never saw; the prompt is the pale part."
 
 
 def provenance_sentence(facts: Sequence[Document]) -> str:

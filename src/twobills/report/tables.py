@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from twobills.report.words import PHASE_WORDS, show_days, signed_usd
+from twobills.report.words import PHASE_WORDS, show_days, show_demand, signed_usd
 from twobills.units import (
     show_bytes,
     show_count,
@@ -78,7 +78,9 @@ def bill_table(bill: Document, planned: Document | None = None, *, explain: bool
         "Cost",
         *planned_column,
     )
-    price = "price assumed" if bill["rates"]["assumed"] else f"price from {bill['rates']['source']}"
+    source = bill["rates"]["source"]
+    given = f"price {source}" if source.startswith("given") else f"price from {source}"
+    price = "price assumed" if bill["rates"]["assumed"] else given
     title = f"The {bill['job']} bill, {bill['origin']} ({price})"
     return Table(title, columns, rows, has_total=True)
 
@@ -94,19 +96,19 @@ def life_table(points: Sequence[Document]) -> Table:
     """Both bills over a life: inference per day, when it overtakes training, its share after a year."""
     rows = [
         (
-            f"{point['requests_per_day']:,.0f}",
+            show_demand(point["requests_per_day"]),
             show_usd(point["usd_per_day"]),
             "never" if point["crossover_days"] is None else show_days(point["crossover_days"]),
             show_frac(point["inference_share_after_year"]),
-            f"{point['n_machines']:,}",
+            "–" if point["n_machines"] is None else f"{point['n_machines']:,}",
             show_usd(point["reserved_usd_per_day"]),
             "never" if point["reserved_crossover_days"] is None else show_days(point["reserved_crossover_days"]),
         )
         for point in points
     ]
     columns = (
-        *("Requests a day", "Time used, a day", "Overtakes training after", "Share after a year"),
-        *("Machines", "Always on, a day", "These overtake it after"),
+        *("Requests a day", "Time used, a day", "overtakes after", "Share in a year"),
+        *("Machines", "Always on, a day", "overtake after"),
     )
     return Table("Both bills over the model's life", columns, rows, n_text_columns=0)
 
@@ -129,11 +131,15 @@ def sizes_table(sizes: Sequence[Document]) -> Table:
             f"{size['name']} (chosen)" if size["chosen"] else size["name"],
             show_count(size["n_params"]),
             show_count(size["n_tokens"]),
-            significant(size["law_loss"], 4),
+            f"{rank}.",
         )
-        for size in sizes
+        for rank, size in enumerate(sorted(sizes, key=_law_loss), start=1)
     ]
-    return Table("The sizes that were weighed", ("Model", "Parameters", "Tokens in the time", "Loss by the law"), rows)
+    return Table("The sizes that were weighed", ("Model", "Parameters", "Tokens in the time", "Rank by the law"), rows)
+
+
+def _law_loss(size: Document) -> float:
+    return float(size["law_loss"])
 
 
 def model_table(document: Document) -> Table:
@@ -147,14 +153,14 @@ def model_table(document: Document) -> Table:
             f"{model['n_kv_heads']} for keys and values), d_ff {model['d_ff']}, "
             f"vocabulary {model['vocab_size']}",
         ),
-        ("Data", f"{data['name']}, {data['n_documents']:,} files"),
+        ("Data", f"{data['name']}, {data['n_documents']:,} documents"),
         (
-            "Trained on",
+            "To learn from",
             f"{show_bytes(data['training_bytes'])}, {show_count(data['n_training_tokens'])} tokens",
         ),
         (
             "Held out",
-            f"{show_bytes(data['heldout_bytes'])} in {data['n_heldout_documents']:,} files ({data['split']})",
+            f"{show_bytes(data['heldout_bytes'])} in {data['n_heldout_documents']:,} documents ({data['split']})",
         ),
         (
             "Seen",

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from twobills.errors import RequestError
+from twobills.specs.dtype import DType
+from twobills.specs.training import TrainingSpec
 
 _MODEL_KEYS = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")
 _TRAINING_KEYS = ("lr", "muon_lr", "weight_decay", "warmup_frac", "cooldown_frac")
@@ -51,6 +53,15 @@ class TrainingJob:
             raise RequestError(f"usd_per_chip_hour={self.usd_per_chip_hour}: must be a number of dollars, 0 or more")
         _check_keys("[model]", self.model, _MODEL_KEYS)
         _check_keys("[training]", self.training, _TRAINING_KEYS)
+        TrainingSpec(
+            n_steps=1,
+            batch_size=self.batch_size,
+            seq_len=self.seq_len,
+            dtype=DType.FP32,
+            heldout_tokens=0,
+            seed=self.seed,
+            **self.training,
+        )
         if self.model and (missing := [key for key in _MODEL_KEYS if key not in self.model and key != "d_head"]):
             raise RequestError(
                 f"[model]: {missing[0]} is missing; give the whole shape, or none to let the plan choose"

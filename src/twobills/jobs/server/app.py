@@ -65,10 +65,7 @@ def create_app(engine_loop: EngineLoop, model_name: str, price: Price | None = N
     async def answer(http: Request, kind: type[CompletionRequest] | type[ChatRequest]) -> Response:
         asked: CompletionRequest | ChatRequest = decode(await http.body(), kind)
         if asked.model != model_name:
-            raise ApiError(
-                f"model {asked.model!r} is not served here; {model_name!r} is",
-                status=404, param="model", code="model_not_found",
-            )  # fmt: skip
+            raise _unknown_model(asked.model, model_name)
         if engine_loop.failure:
             raise ApiError(f"the engine failed: {engine_loop.failure}", status=500)
         want = await asyncio.to_thread(wanted, asked, engine_loop, template)  # a long prompt must not stall the others
@@ -85,17 +82,24 @@ def create_app(engine_loop: EngineLoop, model_name: str, price: Price | None = N
     async def chat_completions(http: Request) -> Response:
         return await answer(http, ChatRequest)
 
+    card = {
+        "id": model_name,
+        "object": "model",
+        "created": created,
+        "owned_by": "twobills",
+        "max_model_len": engine_loop.engine.spec.max_context_len,
+        "digest": engine_loop.engine.loaded.digest,
+    }
+
     @app.get("/v1/models")
     async def models() -> Response:
-        model = {
-            "id": model_name,
-            "object": "model",
-            "created": created,
-            "owned_by": "twobills",
-            "max_model_len": engine_loop.engine.spec.max_context_len,
-            "digest": engine_loop.engine.loaded.digest,
-        }
-        return _json({"object": "list", "data": [model]})
+        return _json({"object": "list", "data": [card]})
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> Response:
+        if name != model_name:
+            raise _unknown_model(name, model_name)
+        return _json(card)
 
     @app.get("/health")
     async def health() -> Response:
@@ -249,6 +253,12 @@ async def _disconnection(http: Request) -> None:
     """Returns when the client has left; its body must have been read."""
     while (await http.receive())["type"] != "http.disconnect":
         pass
+
+
+def _unknown_model(name: str | None, served: str) -> ApiError:
+    return ApiError(
+        f"model {name!r} is not served here; {served!r} is", status=404, param="model", code="model_not_found"
+    )
 
 
 def _json(document: object) -> Response:
