@@ -72,6 +72,7 @@ def _show_quality(document: Document) -> None:
 
 def _show_bill(job: str, bill: Document) -> None:
     say(sentences.bill_sentence(bill["measured"]))
+    say(sentences.bill_lines_sentence(bill["measured"]))
     print_table(tables.bill_table(bill["measured"], bill["predicted"], explain=False))
     say(sentences.gap_sentence(job, bill["gaps"], bill["predicted_interval"]))
     print_table(tables.gap_table(job, bill["gaps"], explain=False))

@@ -45,6 +45,10 @@ _CAUSES: Mapping[str, tuple[str, str]] = {
     "speed": ("the work took longer than planned", "the work went faster than planned"),
     "price": ("each second cost more than planned", "each second cost less than planned"),
 }
+_WHAT_IS_COUNTED: Mapping[Job, str] = {
+    Job.TRAINING: "Chip time is seconds times chips; learning includes building the vocabulary and encoding the text.",
+    Job.INFERENCE: "Chip time is seconds times chips; an answer's first token is part of reading its prompt.",
+}
 _SAME = 0.005
 """Differences below this fraction of the plan are called none."""
 
@@ -72,9 +76,8 @@ def bill_lines_sentence(bill: Document) -> str:
         f"The {bill['job']} bill, line by line: each phase pays for the time it held the chips, "
         f"at {show_usd(per_s_to_per_hour(rates['usd_per_chip_s']))} an hour{assumed} for each"
     )
-    if rates["usd_per_j"]:
-        return f"{words}, and for its energy."
-    return f"{words}; energy is shown and already in that price."
+    energy = ", and for its energy" if rates["usd_per_j"] else "; energy is shown and already in that price"
+    return f"{words}{energy}. {_WHAT_IS_COUNTED[Job(bill['job'])]}"
 
 
 def gap_sentence(job: str, gaps: Document, interval: Document | None = None) -> str:
