@@ -42,7 +42,6 @@ class RateSource(StrEnum):
 
     MEASURED = "measured"
     DATASHEET = "data sheet"
-    CALIBRATED = "calibrated"
 
 
 Curve = tuple[tuple[float, float], ...]

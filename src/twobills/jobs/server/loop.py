@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -48,7 +48,6 @@ class Answer:
     text: TextStream
     index: int
     events: asyncio.Queue[Event]
-    n_sent: int = field(default=0)
 
 
 class EngineLoop:
