@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twobills.counts.layers import LayerKind, layer_kinds
 from twobills.counts.params import count_params
 from twobills.specs.dtype import DType
 from twobills.specs.model import ModelSpec
@@ -16,14 +17,29 @@ def weight_bytes(model: ModelSpec, dtype: DType) -> float:
 
 
 def engine_weight_bytes(model: ModelSpec, dtype: DType) -> float:
-    """Bytes of weights that an engine step reads: all but an untied look-up table, of which it reads a few rows."""
+    """Bytes of weights that an engine step reads: all but an untied look-up table, of which it reads a few rows.
+
+    All experts are read: a batch of some size leaves none out.
+    """
     params = count_params(model)
-    return (params.matmul + params.norm) * dtype.bytes
+    return (params.matmul + params.small) * dtype.bytes
 
 
 def kv_bytes_per_token(model: ModelSpec, dtype: DType) -> float:
-    """Bytes of keys and values that one token leaves in the cache, all layers."""
-    return 2 * model.n_layers * model.n_kv_heads * model.d_head * dtype.bytes
+    """Bytes that one token leaves in the cache, all layers, before any window drops it.
+
+    Latent attention caches its small vector and the shared rotary key only, as engines made for it do.
+    """
+    return sum(kind.n_layers * kind.kv_cache_width for kind in layer_kinds(model)) * dtype.bytes
+
+
+def kv_bytes(model: ModelSpec, dtype: DType, *, context_len: int) -> float:
+    """Bytes that one sequence holds in the cache: layers with a window keep at most a window of it."""
+    numbers = sum(
+        kind.n_layers * kind.kv_cache_width * min(context_len, kind.window or context_len)
+        for kind in layer_kinds(model)
+    )
+    return numbers * dtype.bytes
 
 
 def training_state_bytes(model: ModelSpec, dtype: DType) -> float:
@@ -34,14 +50,18 @@ def training_state_bytes(model: ModelSpec, dtype: DType) -> float:
 def activation_bytes(model: ModelSpec, *, batch_size: int, seq_len: int, dtype: DType) -> float:
     """Activations kept for the backward pass, nothing recomputed; probabilities up to ``SQUARE_MAX_SEQ_LEN``.
 
-    Per layer and token: 2 norms in and out, q, k, v (k and v repeated to every head), mixed values, three MLP
-    activations and one row of probabilities per head; then the logits in ``dtype`` and fp32. An estimate of the
-    eager network's peak: allocator slack is left out.
+    Per layer and token: norms in and out, q, k, v (k and v repeated to every head), mixed values, the MLP's four
+    activations (two where nothing gates) and one row of probabilities per head; then the logits in ``dtype`` and
+    fp32. An estimate of the eager network's peak: allocator slack is left out.
     """
-    heads = model.n_heads * model.d_head
-    per_layer = 4 * model.d_model + 4 * heads + 4 * model.d_ff
-    if seq_len <= SQUARE_MAX_SEQ_LEN:
-        per_layer += model.n_heads * seq_len
     n_tokens = batch_size * seq_len
     logits = n_tokens * model.vocab_size * (dtype.bytes + 2 * DType.FP32.bytes)
-    return n_tokens * model.n_layers * per_layer * dtype.bytes + logits
+    per_token = sum(kind.n_layers * _kept_per_token(kind, model.d_model, seq_len) for kind in layer_kinds(model))
+    return n_tokens * per_token * dtype.bytes + logits
+
+
+def _kept_per_token(kind: LayerKind, d_model: int, seq_len: int) -> int:
+    """Numbers that one token leaves for the backward pass of one layer."""
+    probabilities = kind.n_heads * seq_len if seq_len <= SQUARE_MAX_SEQ_LEN else 0
+    attention = 2 * kind.n_heads * (kind.d_qk + kind.d_value)
+    return 2 * kind.n_norms * d_model + attention + (4 if kind.gated else 2) * kind.d_ff + probabilities
