@@ -8,8 +8,9 @@ from hypothesis import given
 from tests.strategies import rates, usages
 from twobills.errors import SpecError
 from twobills.money.bill import Bill, price
-from twobills.money.rates import Rates, at_user_price, rented
+from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rented
 from twobills.specs import catalog
+from twobills.specs.prices import ChipPrice, PriceKind
 from twobills.usage import Job, Phase, Usage
 
 
@@ -38,9 +39,19 @@ def test_a_phase_that_did_not_happen_costs_nothing(usage: Usage, at: Rates) -> N
 
 
 def test_rented_chips_include_their_power() -> None:
-    at = rented(catalog.chip_price("h100-sxm"))
-    assert at.usd_per_chip_s == pytest.approx(3.99 / 3600)
+    asked = ChipPrice(
+        chip="h100-sxm", usd_per_chip_s=0.001, kind=PriceKind.ON_DEMAND, source="a test", as_of="2026", assumed=False
+    )
+    at = rented(asked)
+    assert at.usd_per_chip_s == 0.001
     assert at.usd_per_j == 0
+
+
+def test_a_machine_whose_power_is_paid_for_must_declare_it() -> None:
+    at = Rates(usd_per_chip_s=0.001, usd_per_j=1e-7, source="a test", as_of="2026", assumed=False)
+    assert machine_usd_per_day(at, n_chips=2, watts_per_chip=500.0) == pytest.approx(2 * 86400 * (0.001 + 5e-5))
+    with pytest.raises(SpecError, match="watts_per_chip: not known"):
+        machine_usd_per_day(at, n_chips=2, watts_per_chip=None)
 
 
 def test_a_users_price_replaces_the_catalogues() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import pynvml
 
+from twobills.errors import SpecError
 from twobills.meter.clock import Clock, monotonic
 from twobills.usage import Stamp
 
@@ -124,15 +125,18 @@ def power_counters() -> list[str]:
     return [name for name, present in counters if present()]
 
 
-def best_reader(*, gpu_uuids: Sequence[str], watts_per_chip: float, n_chips: int) -> PowerReader:
+def best_reader(*, gpu_uuids: Sequence[str], watts_per_chip: float | None, n_chips: int) -> PowerReader:
     """The best source for this device: its own counter, else the declaration.
 
     ``gpu_uuids`` are the GPUs that do the work, none on a CPU. A slice of a GPU (MIG) has no counter of its own.
+    Raises SpecError where there is neither a counter nor a declaration.
     """
     if gpu_uuids and set(gpu_uuids) <= set(nvml_energy_gpus()):
         return NvmlPower(gpu_uuids)
     if not gpu_uuids and (zones := rapl_zones()):
         return RaplPower(zones)
+    if watts_per_chip is None:
+        raise SpecError("watts: no power counter can be read here and none are declared; add watts to the chip's row")
     return DeclaredPower(watts_per_chip, n_chips)
 
 

@@ -49,9 +49,11 @@ class Rates:
         return cls(**document)
 
 
-def machine_usd_per_day(rates: Rates, *, n_chips: int, watts_per_chip: float) -> float:
-    """USD for a day of a whole machine that is always on."""
-    return n_chips * SECONDS_PER_DAY * (rates.usd_per_chip_s + watts_per_chip * rates.usd_per_j)
+def machine_usd_per_day(rates: Rates, *, n_chips: int, watts_per_chip: float | None) -> float:
+    """USD for a day of a whole machine that is always on. Raises SpecError where its power is paid but not known."""
+    if rates.usd_per_j and watts_per_chip is None:
+        raise SpecError("watts_per_chip: not known for this chip, and its power is paid for; give the chip's watts")
+    return n_chips * SECONDS_PER_DAY * (rates.usd_per_chip_s + (watts_per_chip or 0.0) * rates.usd_per_j)
 
 
 def rented(price: ChipPrice) -> Rates:

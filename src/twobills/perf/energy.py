@@ -7,5 +7,6 @@ from twobills.usage import Energy, Stamp
 
 
 def declared_energy(machine: MachineSpec, chip_s: float) -> Energy:
-    """Declared watts x chip-seconds."""
-    return Energy.of(machine.chip.watts * chip_s, Stamp.DECLARED)
+    """Declared watts x chip-seconds; none where no draw is declared."""
+    watts = machine.chip.watts
+    return Energy() if watts is None else Energy.of(watts * chip_s, Stamp.DECLARED)

@@ -1,55 +1,62 @@
 """The catalogue: chips, prices, models and laws that we or a user wrote down, one row each, with source and date.
 
 The only reader of ``data/*.toml``. An unknown key or a missing source is an error: a fact nobody can check is not
-a fact.
+a fact. A user's own rows are one TOML file, ``extra``: the same rows, as ``[chip.NAME]``, ``[model.NAME]`` and
+``[[price]]``.
 """
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
 
 from twobills.errors import CatalogError
-from twobills.specs.dtype import DType
+from twobills.specs.chip_rows import read_chip, read_price
 from twobills.specs.hardware import ChipSpec
 from twobills.specs.model import ModelSpec
-from twobills.specs.prices import ChipPrice
-from twobills.units import GIGA, TERA, per_hour_to_per_s
+from twobills.specs.prices import ChipPrice, default_price
 
 THIS_MACHINE_CPU = "cpu-core"
 T = TypeVar("T")
 _PROVENANCE = {"source", "as_of"}
-_PEAKS = {
-    "fp32_tflops": DType.FP32,
-    "bf16_tflops": DType.BF16,
-    "fp8_tflops": DType.FP8,
-    "int8_tops": DType.INT8,
-}
-_CHIP_KEYS = {
-    "vendor",
-    "watts",
-    "memory_gb",
-    "memory_gb_per_s",
-    "verified",
-    "reported_as",
-    "note",
-    *_PEAKS,
-    *_PROVENANCE,
-}
-_PRICE_KEYS = {"chip", "usd_per_hour", "kind", "assumed", *_PROVENANCE}
+_SECTIONS = ("chip", "price", "model")
 
 
-def chip(name: str) -> ChipSpec:
-    """The chip of that name. Raises CatalogError, listing those there are."""
-    return _find(chips(), name, "chip")
+def chip(name: str, extra: Path | None = None) -> ChipSpec:
+    """The chip of that name or alias, whatever its case, ``_`` or ``-``: ``h100`` means ``h100-sxm``.
+
+    Raises CatalogError for a name that nothing or more than one chip has, naming what is near.
+    """
+    rows, key = chips(extra), _plain(name)
+    if key in rows:
+        return rows[key]
+    meant = [row for row in rows.values() if key in map(_plain, row.aliases)]
+    if len(meant) > 1:
+        raise CatalogError(f"chip {name!r}: may mean {' or '.join(row.name for row in meant)}; say which")
+    if not meant:
+        raise CatalogError(f"chip {name!r}: not in the catalogue; {_near(key, rows)}`twobills chips list` shows all")
+    return meant[0]
 
 
-def chip_price(chip_name: str) -> ChipPrice:
-    """The default price of a chip. Raises CatalogError where the catalogue has none."""
-    return _find(prices(), chip_name, "price for chip")
+def chip_price(chip_name: str, extra: Path | None = None) -> ChipPrice:
+    """The default price of a chip (see ``specs.prices``). Raises CatalogError where the catalogue has none."""
+    found = chip_prices(chip_name, extra)
+    if not found:
+        raise CatalogError(
+            f"price for chip {chip_name!r}: nobody's is in the catalogue; give yours in USD per chip-hour"
+        )
+    return default_price(found)
+
+
+def chip_prices(chip_name: str, extra: Path | None = None) -> tuple[ChipPrice, ...]:
+    """All prices of a chip by the hour, none if the catalogue has none."""
+    return prices(extra).get(chip(chip_name, extra).name, ())
 
 
 def model(name: str) -> ModelSpec:
@@ -57,28 +64,25 @@ def model(name: str) -> ModelSpec:
     return _find(models(), name, "model")
 
 
-@cache
-def chips() -> Mapping[str, ChipSpec]:
-    """All chips of the catalogue."""
-    return {name: _chip(name, row) for name, row in read_rows("chips").items()}
+def chips(extra: Path | None = None) -> Mapping[str, ChipSpec]:
+    """All chips of the catalogue; those of the user's file ``extra`` override ours of the same name or alias."""
+    if extra is None:
+        return _our_chips()
+    mine = {_plain(name): read_chip(_plain(name), row, where=str(extra)) for name, row in _users(extra, "chip").items()}
+    taken = {_plain(alias) for row in mine.values() for alias in row.aliases}
+    ours = {name: _without_aliases(row, taken) for name, row in _our_chips().items()}
+    for name in mine.keys() & ours.keys():
+        mine[name] = replace(mine[name], aliases=(*mine[name].aliases, *ours[name].aliases))
+    return {**ours, **mine}
 
 
-@cache
-def prices() -> Mapping[str, ChipPrice]:
-    """The first price of each chip."""
-    found: dict[str, ChipPrice] = {}
-    for row in read_rows("prices")["price"]:
-        _check_keys(f"price of {row.get('chip')}", row, _PRICE_KEYS)
-        price = ChipPrice(
-            chip=row["chip"],
-            usd_per_chip_s=per_hour_to_per_s(row["usd_per_hour"]),
-            kind=row["kind"],
-            source=row["source"],
-            as_of=row["as_of"],
-            assumed=row["assumed"],
-        )
-        found.setdefault(price.chip, price)
-    return found
+def prices(extra: Path | None = None) -> Mapping[str, tuple[ChipPrice, ...]]:
+    """All prices of each chip; a user's prices of a chip take the place of ours."""
+    if extra is None:
+        return _our_prices()
+    mine = [read_price(row, where=str(extra)) for row in _users(extra, "price")]
+    named = [replace(price, chip=chip(price.chip, extra).name) for price in mine]
+    return {**_our_prices(), **_by_chip(named)}
 
 
 @cache
@@ -98,28 +102,51 @@ def read_rows(table: str) -> Mapping[str, Any]:
     return tomllib.loads(text)
 
 
-def _chip(name: str, row: Mapping[str, Any]) -> ChipSpec:
-    _check_keys(f"chip {name}", row, _CHIP_KEYS)
-    return ChipSpec(
-        name=name,
-        vendor=row["vendor"],
-        watts=row["watts"],
-        peak_flops_per_s={dtype: row[key] * TERA for key, dtype in _PEAKS.items() if key in row},
-        memory_bytes=row["memory_gb"] * GIGA if "memory_gb" in row else None,
-        memory_bytes_per_s=row["memory_gb_per_s"] * GIGA if "memory_gb_per_s" in row else None,
-        source=row["source"],
-        as_of=row["as_of"],
-        verified=row["verified"],
-        reported_as=tuple(row.get("reported_as", ())),
-        note=row.get("note", ""),
-    )
+@cache
+def _our_chips() -> Mapping[str, ChipSpec]:
+    return {name: read_chip(name, row) for name, row in read_rows("chips").items()}
 
 
-def _check_keys(what: str, row: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(row) - known):
-        raise CatalogError(f"{what}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    if missing := sorted(_PROVENANCE - set(row)):
-        raise CatalogError(f"{what}: {missing[0]} is missing; every row says where it comes from")
+@cache
+def _our_prices() -> Mapping[str, tuple[ChipPrice, ...]]:
+    return _by_chip([read_price(row) for row in read_rows("prices")["price"]])
+
+
+def _by_chip(found: Sequence[ChipPrice]) -> dict[str, tuple[ChipPrice, ...]]:
+    chips_priced = dict.fromkeys(price.chip for price in found)
+    return {name: tuple(price for price in found if price.chip == name) for name in chips_priced}
+
+
+def _users(path: Path, section: str) -> Any:
+    """One section of a user's file: tables ``[chip.NAME]`` and ``[model.NAME]``, rows ``[[price]]``."""
+    try:
+        rows = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogError(f"{path}: not TOML ({error})") from None
+    if unknown := [name for name in rows if name not in _SECTIONS]:
+        raise CatalogError(f"{path}: unknown table {unknown[0]!r}; write [chip.NAME], [model.NAME] or [[price]]")
+    found = rows.get(section, [] if section == "price" else {})
+    if not isinstance(found, list if section == "price" else dict):
+        raise CatalogError(f"{path}: {section}: write {'[[price]]' if section == 'price' else f'[{section}.NAME]'}")
+    return found
+
+
+def _without_aliases(row: ChipSpec, taken: set[str]) -> ChipSpec:
+    kept = tuple(alias for alias in row.aliases if _plain(alias) not in taken)
+    return row if kept == row.aliases else replace(row, aliases=kept)
+
+
+def _plain(name: str) -> str:
+    """A chip's name without its spelling: ``H100_80GB`` is ``h100-80gb``."""
+    return name.strip().lower().replace("_", "-").replace(" ", "-")
+
+
+def _near(key: str, rows: Mapping[str, ChipSpec]) -> str:
+    names = {_plain(alias): row.name for row in rows.values() for alias in (row.name, *row.aliases)}
+    near = list(dict.fromkeys(names[match] for match in get_close_matches(key, names, n=6, cutoff=0.5)))[:3]
+    return f"near it: {', '.join(near)}; " if near else ""
 
 
 def _find(rows: Mapping[str, T], name: str, what: str) -> T:

@@ -14,6 +14,7 @@ class DType(StrEnum):
     BF16 = "bf16"
     FP16 = "fp16"
     FP8 = "fp8"
+    FP4 = "fp4"
     INT8 = "int8"
     INT4 = "int4"
 
@@ -31,5 +32,13 @@ class DType(StrEnum):
             raise SpecError(f"dtype={name!r}: unknown; one of {', '.join(cls)}") from None
 
 
-_BYTES = {DType.FP32: 4.0, DType.BF16: 2.0, DType.FP16: 2.0, DType.FP8: 1.0, DType.INT8: 1.0, DType.INT4: 0.5}
+_BYTES = {
+    DType.FP32: 4.0,
+    DType.BF16: 2.0,
+    DType.FP16: 2.0,
+    DType.FP8: 1.0,
+    DType.FP4: 0.5,
+    DType.INT8: 1.0,
+    DType.INT4: 0.5,
+}
 _ALIASES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "float8_e4m3fn": "fp8"}
