@@ -1,0 +1,105 @@
+"""What one chip of a cluster achieves: its data sheet times the calibration's fractions, under one software stack.
+
+Figures are plain floats for one cluster, or columns of a table of clusters: the timing works on either. A chip with
+less power than its family's strongest member clocks lower: dynamic power goes with about the square of the clock's
+rate near the limit, so products slow with the root of the power (assumed, not fitted).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from twobills.counts.layouts import Column
+from twobills.specs.calibration import Calibration
+from twobills.specs.cluster import ClusterSpec
+from twobills.specs.dtype import DType
+from twobills.specs.parallel import Stack
+
+Figure = float | Column
+CALL_S = 4e-6
+"""Assumed: what one kernel costs beyond its work. Large steps hide launches, not the gaps between kernels."""
+MESSAGE_S = 10e-6
+"""Assumed: what one collective costs beyond its bytes, for each doubling of its ranks."""
+FAMILY_WATTS = {"ampere": 400.0, "hopper": 700.0, "blackwell": 1000.0}
+"""Power at which a family's fraction of the peak was fitted."""
+_TUNED = (Stack.FUSED, Stack.OVERLAPPED)
+
+
+class Achieved(NamedTuple):
+    """Rates per second, of one chip."""
+
+    product_flops_per_s: Figure
+    """Large 16-bit products."""
+    fp8_flops_per_s: Figure
+    attention_flops_per_s: Figure
+    half_rate_flops: Figure
+    """FLOPs of the product that runs at half of its rate."""
+    bytes_per_s: Figure
+    passes: Figure
+    fast_bytes_per_s: Figure
+    slow_bytes_per_s: Figure
+    n_fast: Figure
+    data_overlap: Figure
+    tensor_overlap: Figure
+    straggling: Figure
+    peak_flops_per_s: Figure
+    """Of the data sheet, 16 bits: MFU's denominator."""
+    log_sigma: Figure
+
+
+def achieved(cluster: ClusterSpec, stack: Stack, calibration: Calibration) -> Achieved:
+    """What a chip of ``cluster`` achieves under ``stack``. A missing link rate is the slower one that is known."""
+    chip, family = cluster.chip, cluster.chip.family or ""
+    peak = cluster.peak(DType.BF16)
+    products = _of_family(calibration.matmul_frac, family) * _power_factor(family, chip.watts)
+    attention = _of_family(calibration.attention_frac, family)
+    if stack in _TUNED and family not in {"volta", "ampere"}:
+        attention *= calibration.tuned_attention
+    fast, slow = _links(cluster)
+    return Achieved(
+        product_flops_per_s=peak * products,
+        fp8_flops_per_s=chip.peak_flops_per_s.get(DType.FP8, peak) * products * calibration.fp8_frac,
+        attention_flops_per_s=peak * attention * _power_factor(family, chip.watts),
+        half_rate_flops=peak * calibration.half_rate_flops,
+        bytes_per_s=(chip.memory_bytes_per_s or 0.0) * calibration.bandwidth_frac,
+        passes=calibration.passes["eager" if stack is Stack.EAGER else "fused"],
+        fast_bytes_per_s=fast * calibration.link_frac,
+        slow_bytes_per_s=slow * calibration.link_frac,
+        n_fast=float(cluster.n_fast),
+        data_overlap=calibration.data_overlap,
+        tensor_overlap=calibration.tensor_overlap if stack is Stack.OVERLAPPED else 0.0,
+        straggling=calibration.straggling,
+        peak_flops_per_s=peak,
+        log_sigma=calibration.log_sigma if family in calibration.matmul_frac else calibration.log_sigma_unseen,
+    )
+
+
+def table(rows: list[Achieved]) -> Achieved:
+    """Many clusters as columns."""
+    return Achieved(*(np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)))
+
+
+def _of_family(fractions: Mapping[str, float], family: str) -> float:
+    return fractions.get(family, math.fsum(fractions.values()) / len(fractions))
+
+
+def _power_factor(family: str, watts: float | None) -> float:
+    usual = FAMILY_WATTS.get(family)
+    return 1.0 if usual is None or watts is None else min(1.0, math.sqrt(watts / usual))
+
+
+def _links(cluster: ClusterSpec) -> tuple[float, float]:
+    chip = cluster.chip
+    slow = cluster.scaleout_bytes_per_s or chip.scaleout_bytes_per_s
+    fast = chip.scaleup_bytes_per_s
+    if slow is None:
+        slow = fast
+    if fast is None:
+        fast = slow
+    if slow is None or fast is None:
+        return math.inf, math.inf
+    return fast, slow

@@ -1,0 +1,42 @@
+"""How long a collective takes over the links that its ranks share.
+
+A ring over ``group`` ranks, of which ``k`` neighbours share a fast domain: within the domain it runs at a chip's link
+rate; beyond it, all ``k`` members' network adapters carry the ring's traffic together, up to the link rate. Each
+call costs a message time for every doubling of its ranks (trees and rings with good algorithms; assumed).
+Ref: Thakur et al. 2005; Chan et al. 2007 for the (n - 1) / n of a buffer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from twobills.counts.layouts import Column
+from twobills.counts.sharded_step import Pattern, Transfer
+from twobills.perf.achieved import MESSAGE_S, Achieved
+
+
+def transfer_s(transfer: Transfer, rates: Achieved) -> Column:
+    """Seconds of all calls of one collective; 0 where its group is one rank."""
+    group = np.maximum(transfer.group, 1.0)
+    neighbours = np.clip(rates.n_fast / transfer.stride, 1.0, group)
+    inside = neighbours >= group
+    if transfer.pattern is Pattern.SEND:
+        seconds = transfer.bytes / np.where(_crosses(transfer, rates), rates.slow_bytes_per_s, rates.fast_bytes_per_s)
+    elif transfer.pattern is Pattern.ALL_TO_ALL:
+        near = transfer.bytes * (neighbours - 1) / group / rates.fast_bytes_per_s
+        far = transfer.bytes * (group - neighbours) / group / rates.slow_bytes_per_s
+        seconds = np.maximum(near, far)
+    else:
+        over_network = np.minimum(rates.fast_bytes_per_s, neighbours * rates.slow_bytes_per_s)
+        rate = np.where(inside, rates.fast_bytes_per_s, over_network)
+        seconds = transfer.bytes * (group - 1) / group / rate
+        if transfer.pattern is Pattern.ALL_REDUCE:
+            seconds = 2 * seconds
+    latency = MESSAGE_S * np.log2(group)
+    total: Column = np.where(group > 1, transfer.calls * (seconds + latency), 0.0)
+    return total
+
+
+def _crosses(transfer: Transfer, rates: Achieved) -> np.ndarray:
+    """Whether the next pipeline stage is outside the fast domain."""
+    return np.asarray(transfer.stride * 2 > rates.n_fast)
