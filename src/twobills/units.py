@@ -17,6 +17,7 @@ JOULES_PER_KWH = 3.6e6
 MEGA = 1e6
 GIGA = 1e9
 TERA = 1e12
+PETA = 1e15
 BITS_PER_BYTE = 8
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}

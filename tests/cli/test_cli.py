@@ -21,7 +21,7 @@ from twobills.money.bill import price
 from twobills.money.rates import Rates
 from twobills.usage import Job, Origin, Phase, PhaseUsage, Usage
 
-COMMANDS = ["run", "train", "serve", "generate", "plan", "machine", "ledger"]
+COMMANDS = ["run", "train", "serve", "generate", "plan", "machine", "chips", "ledger"]
 runner = CliRunner()
 
 

@@ -120,6 +120,13 @@ def test_a_users_file_adds_and_overrides(tmp_path: Path) -> None:
     assert catalog.chip_price("b200", mine) == catalog.chip_price("b200")
 
 
+def test_a_users_price_of_no_chip_says_where(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[[price]]\nchip = "h900"\nusd_per_hour = 1\nkind = "own"\nsource = "me"\nas_of = "2026"\n')
+    with pytest.raises(CatalogError, match=r"mine\.toml: price of h900: chip 'h900': not in the catalogue"):
+        catalog.prices(mine)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from twobills import __version__
+from twobills.cli.chips import chips_app
 from twobills.cli.generate import generate
 from twobills.cli.ledger import ledger_app
 from twobills.cli.machine import machine
@@ -38,6 +39,7 @@ _RUN_EXTRA = {
 
 for command in (run, train, serve, generate, plan, machine):
     app.command()(command)
+app.add_typer(chips_app, name="chips")
 app.add_typer(ledger_app, name="ledger")
 
 

@@ -26,6 +26,12 @@ LedgerPath = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
+CatalogFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalog", help="Your own rows, which override ours: a TOML file of tables chip.NAME, model.NAME and price."
+    ),
+]
 ChipHourPrice = Annotated[
     float | None,
     typer.Option("--usd-per-chip-hour", min=0, help="What you pay for a chip-hour (on a CPU: a core-hour)."),

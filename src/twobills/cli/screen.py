@@ -15,7 +15,10 @@ from rich.table import Table as RichTable
 from twobills.report.documents import to_json_text
 from twobills.report.tables import STAMPS, Table
 
-LEAST_FIRST = ("Bytes", "FLOPs", "Tokens", "Price gap", "Share in a year", "Machines", "Energy", "Energy is")
+LEAST_FIRST = (
+    *("Bytes", "FLOPs", "Tokens", "Price gap", "Share in a year", "Machines", "Energy", "Energy is"),
+    *("Price is", "Year", "Linked", "W", "Links GB/s", "Made for", "B/kFLOP", "$/PFLOP-h", "Region"),
+)
 """Columns that a narrow screen can do without, the first to go first."""
 PLAIN_WIDTH = 120
 """Columns where no terminal and no COLUMNS says how many there are."""
@@ -57,7 +60,11 @@ def _fitted(table: Table, width: int) -> tuple[Table, list[str]]:
             continue
         at = table.columns.index(name)
         rows = [(*row[:at], *row[at + 1 :]) for row in table.rows]
-        table = table._replace(columns=(*table.columns[:at], *table.columns[at + 1 :]), rows=rows)
+        table = table._replace(
+            columns=(*table.columns[:at], *table.columns[at + 1 :]),
+            rows=rows,
+            n_text_columns=table.n_text_columns - (at < table.n_text_columns),
+        )
         left_out.append(name)
     return table, left_out
 

@@ -81,8 +81,7 @@ def prices(extra: Path | None = None) -> Mapping[str, tuple[ChipPrice, ...]]:
     if extra is None:
         return _our_prices()
     mine = [read_price(row, where=str(extra)) for row in _users(extra, "price")]
-    named = [replace(price, chip=chip(price.chip, extra).name) for price in mine]
-    return {**_our_prices(), **_by_chip(named)}
+    return {**_our_prices(), **_by_chip([_named(price, extra) for price in mine])}
 
 
 @cache
@@ -110,6 +109,14 @@ def _our_chips() -> Mapping[str, ChipSpec]:
 @cache
 def _our_prices() -> Mapping[str, tuple[ChipPrice, ...]]:
     return _by_chip([read_price(row) for row in read_rows("prices")["price"]])
+
+
+def _named(price: ChipPrice, extra: Path) -> ChipPrice:
+    """A user's price under the name of the chip that he meant."""
+    try:
+        return replace(price, chip=chip(price.chip, extra).name)
+    except CatalogError as error:
+        raise CatalogError(f"{extra}: price of {price.chip}: {error}") from None
 
 
 def _by_chip(found: Sequence[ChipPrice]) -> dict[str, tuple[ChipPrice, ...]]:
@@ -145,7 +152,7 @@ def _plain(name: str) -> str:
 
 def _near(key: str, rows: Mapping[str, ChipSpec]) -> str:
     names = {_plain(alias): row.name for row in rows.values() for alias in (row.name, *row.aliases)}
-    near = list(dict.fromkeys(names[match] for match in get_close_matches(key, names, n=6, cutoff=0.5)))[:3]
+    near = list(dict.fromkeys(names[match] for match in get_close_matches(key, names, n=6, cutoff=0.6)))[:3]
     return f"near it: {', '.join(near)}; " if near else ""
 
 
