@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,16 @@ def test_a_users_file_adds_and_overrides(tmp_path: Path) -> None:
     assert catalog.chip("b200", mine) == catalog.chip("b200")
     assert catalog.chip_price("h100-sxm", mine).usd_per_chip_s == pytest.approx(0.01)
     assert catalog.chip_price("b200", mine) == catalog.chip_price("b200")
+
+
+def test_a_users_model_is_found(tmp_path: Path) -> None:
+    mine, shape = tmp_path / "mine.toml", catalog.read_rows("models")["smollm2-135m"]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in shape.items()]
+    mine.write_text("[model.my-model]\n" + "\n".join(lines))
+    assert replace(catalog.model("my-model", mine), name="smollm2-135m") == catalog.model("smollm2-135m", mine)
+    mine.write_text("[model.my-model]\n" + "\n".join(lines) + "\nspeed = 1\n")
+    with pytest.raises(CatalogError, match=r"mine\.toml: model my-model: .*'speed'"):
+        catalog.model("my-model", mine)
 
 
 def test_a_users_price_of_no_chip_says_where(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twobills.errors import CatalogError
+from twobills.errors import CatalogError, SpecError
 from twobills.specs.chip_rows import read_chip, read_price
 from twobills.specs.hardware import ChipSpec
 from twobills.specs.model import ModelSpec
@@ -59,9 +59,9 @@ def chip_prices(chip_name: str, extra: Path | None = None) -> tuple[ChipPrice, .
     return prices(extra).get(chip(chip_name, extra).name, ())
 
 
-def model(name: str) -> ModelSpec:
+def model(name: str, extra: Path | None = None) -> ModelSpec:
     """The model of that name. Raises CatalogError, listing those there are."""
-    return _find(models(), name, "model")
+    return _find(models(extra), name, "model")
 
 
 def chips(extra: Path | None = None) -> Mapping[str, ChipSpec]:
@@ -84,14 +84,12 @@ def prices(extra: Path | None = None) -> Mapping[str, tuple[ChipPrice, ...]]:
     return {**_our_prices(), **_by_chip([_named(price, extra) for price in mine])}
 
 
-@cache
-def models() -> Mapping[str, ModelSpec]:
-    """All models of the catalogue."""
-    found = {}
-    for name, row in read_rows("models").items():
-        shape = {key: value for key, value in row.items() if key not in {*_PROVENANCE, "verified", "published_params"}}
-        found[name] = ModelSpec(name=name, **shape)
-    return found
+def models(extra: Path | None = None) -> Mapping[str, ModelSpec]:
+    """All models of the catalogue; those of the user's file ``extra`` override ours of the same name."""
+    if extra is None:
+        return _our_models()
+    mine = {name.lower(): _read_model(name, row, where=str(extra)) for name, row in _users(extra, "model").items()}
+    return {**_our_models(), **mine}
 
 
 @cache
@@ -99,6 +97,24 @@ def read_rows(table: str) -> Mapping[str, Any]:
     """The raw rows of one catalogue file, by name."""
     text = resources.files("twobills.data").joinpath(f"{table}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
+
+
+@cache
+def _our_models() -> Mapping[str, ModelSpec]:
+    return {name: _read_model(name, row) for name, row in read_rows("models").items()}
+
+
+def _read_model(name: str, row: Any, *, where: str = "models.toml") -> ModelSpec:
+    what = f"{where}: model {name}"
+    if not isinstance(row, Mapping):
+        raise CatalogError(f"{what}: {row!r}: must be a table of keys and values")
+    if missing := sorted(_PROVENANCE - set(row)):
+        raise CatalogError(f"{what}: {missing[0]} is missing; every row says where it comes from and as of when")
+    shape = {key: value for key, value in row.items() if key not in {*_PROVENANCE, "verified", "published_params"}}
+    try:
+        return ModelSpec(name=name, **shape)
+    except (TypeError, SpecError) as error:
+        raise CatalogError(f"{what}: {error}") from None
 
 
 @cache
