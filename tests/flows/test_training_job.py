@@ -25,7 +25,7 @@ from twobills.ledger.store import Ledger
 from twobills.meter.clock import ManualClock
 from twobills.meter.meter import Meter
 from twobills.meter.power import DeclaredPower
-from twobills.plan.training import PREPARE_BYTES_PER_S
+from twobills.plan.local import PREPARE_BYTES_PER_S
 from twobills.specs.job import TrainingJob
 from twobills.usage import Job, Phase
 

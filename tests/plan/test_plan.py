@@ -14,8 +14,8 @@ from twobills.laws.published import published_law
 from twobills.plan.inference import plan_inference
 from twobills.plan.interval import around
 from twobills.plan.life import life
+from twobills.plan.local import plan_training
 from twobills.plan.size import choose_size, ladder
-from twobills.plan.training import plan_training
 from twobills.specs import catalog
 from twobills.specs.dtype import DType
 from twobills.specs.serving import ServingSpec

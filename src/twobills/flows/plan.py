@@ -15,7 +15,7 @@ from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rent
 from twobills.perf.datasheet import machine_from_datasheet
 from twobills.plan.inference import inference_plan_to_json, plan_inference
 from twobills.plan.life import life
-from twobills.plan.training import plan_training, training_plan_to_json
+from twobills.plan.local import plan_training, training_plan_to_json
 from twobills.report.documents import SCHEMA
 from twobills.specs import catalog
 from twobills.specs.dtype import DType
@@ -119,10 +119,9 @@ def _serving(load: Workload, dtype: DType) -> ServingSpec:
 
 
 def _rates(machine: MachineSpec, usd_per_chip_hour: float | None) -> Rates:
-    rates = rented(catalog.chip_price(machine.chip.name))
-    return (
-        rates if usd_per_chip_hour is None else at_user_price(rates, usd_per_chip_hour, as_of=date.today().isoformat())
-    )
+    if usd_per_chip_hour is None:
+        return rented(catalog.chip_price(machine.chip.name))
+    return at_user_price(usd_per_chip_hour, as_of=date.today().isoformat())
 
 
 def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:

@@ -15,8 +15,8 @@ from twobills.jobs.training.corpus import Corpus
 from twobills.laws.forms import Law
 from twobills.laws.published import published_law
 from twobills.perf.step import train_step
+from twobills.plan.local import PREPARE_BYTES_PER_S, TrainingPlan, plan_training, training_plan_to_json
 from twobills.plan.size import Choice, choose_size
-from twobills.plan.training import PREPARE_BYTES_PER_S, TrainingPlan, plan_training, training_plan_to_json
 from twobills.specs.job import TrainingJob
 from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec

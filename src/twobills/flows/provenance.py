@@ -9,7 +9,7 @@ from twobills.flows.machine import FoundMachine, MeasuredMachine
 from twobills.flows.planned_job import BYTES_PER_TOKEN
 from twobills.laws.forms import Law
 from twobills.plan.inference import HOST_LOG_SIGMA, STREAM_S_PER_TOKEN
-from twobills.plan.training import PREPARE_BYTES_PER_S
+from twobills.plan.local import PREPARE_BYTES_PER_S
 from twobills.units import per_s_to_per_hour, show_bytes, show_seconds, show_usd
 from twobills.usage import Stamp
 

@@ -24,7 +24,7 @@ from twobills.jobs.training.tokens import Batches, TokenArray, encode_documents,
 from twobills.ledger.store import Ledger
 from twobills.meter.meter import Meter
 from twobills.money.bill import price
-from twobills.plan.training import mfu
+from twobills.plan.local import mfu
 from twobills.specs.model import ModelSpec
 from twobills.usage import Job, Phase
 

@@ -1,4 +1,7 @@
-"""The predicted training bill of one run on one machine: steps, time, joules, dollars, before the first step."""
+"""The predicted training bill of our own trainer on a machine that was measured: steps, time, joules, dollars.
+
+Of any model on any chips, with failures and intervals, see ``plan.training``.
+"""
 
 from __future__ import annotations
 
