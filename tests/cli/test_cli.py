@@ -79,6 +79,11 @@ def test_the_version() -> None:
         (("plan", "smollm2-135m", "--tokens", "1B", "--chips", "h900"), 2, "chip 'h900': not in the catalogue"),
         (("plan", "smollm2-135m", "--tokens", "1B", "--chips", "cpu-core"), 2, "cpu-core: has no data-sheet rates"),
         (("plan", "llama-3.1-8b", "--tokens", "1T"), 2, "weights and optimiser alone take 128 GB"),
+        (
+            ("plan", "smollm2-135m", "--tokens", "1B", "--chips", "gb300"),
+            2,
+            "nobody's is in the catalogue; give yours with",
+        ),
         (("plan", "smollm2-135m", "--tokens", "1e400"), 2, "too large a quantity"),
         (("plan", "smollm2-135m", "--tokens", "1B", "--prompt-tokens", "20000"), 2, "has positions for 8192"),
         (("plan", "smollm2-135m", "--tokens", "1B", "--usd-per-chip-hour", "inf"), 2, "must be a number of dollars"),
@@ -120,6 +125,13 @@ def test_no_figure_is_cut_however_narrow_the_screen(columns: int, run_id: str) -
         done = twobills(*command, COLUMNS=str(columns))
         assert done.returncode == 0
         assert "…" not in done.stdout
+
+
+def test_a_chip_without_a_price_takes_the_users() -> None:
+    arguments = ["plan", "smollm2-135m", "--tokens", "1B", "--chips", "gb300", "--usd-per-chip-hour", "3.6", "--json"]
+    rates = json.loads(runner.invoke(app, arguments).output)["training"]["bill"]["rates"]
+    assert rates["usd_per_chip_s"] == pytest.approx(0.001)
+    assert not rates["assumed"]
 
 
 def test_a_plan_for_people_has_a_sentence_above_each_table() -> None:

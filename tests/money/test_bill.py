@@ -9,7 +9,6 @@ from tests.strategies import rates, usages
 from twobills.errors import SpecError
 from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rented
-from twobills.specs import catalog
 from twobills.specs.prices import ChipPrice, PriceKind
 from twobills.usage import Job, Phase, Usage
 
@@ -55,11 +54,11 @@ def test_a_machine_whose_power_is_paid_for_must_declare_it() -> None:
 
 
 def test_a_users_price_replaces_the_catalogues() -> None:
-    at = at_user_price(rented(catalog.chip_price("cpu-core")), 0.36, as_of="2026-11-23")
+    at = at_user_price(0.36, as_of="2026-11-23")
     assert at.usd_per_chip_s == pytest.approx(0.0001)
     assert not at.assumed
     assert at.as_of == "2026-11-23"
     with pytest.raises(SpecError, match="must be a number of dollars"):
-        at_user_price(at, math.inf, as_of="2026-11-23")
+        at_user_price(math.inf, as_of="2026-11-23")
     with pytest.raises(SpecError, match="must not be below 0"):
-        at_user_price(at, -1, as_of="2026-11-23")
+        at_user_price(-1, as_of="2026-11-23")

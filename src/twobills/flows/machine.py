@@ -45,9 +45,10 @@ def find_machine(usd_per_chip_hour: float | None = None) -> FoundMachine:
     """This machine's device, catalogue row and price, the user's own price taking precedence."""
     device = pick_device()
     chip = catalog.chip(_chip_name(device))
-    rates = rented(catalog.chip_price(chip.name))
-    if usd_per_chip_hour is not None:
-        rates = at_user_price(rates, usd_per_chip_hour, as_of=date.today().isoformat())
+    if usd_per_chip_hour is None:
+        rates = rented(catalog.chip_price(chip.name))
+    else:
+        rates = at_user_price(usd_per_chip_hour, as_of=date.today().isoformat())
     return FoundMachine(device=device, chip=chip, rates=rates)
 
 

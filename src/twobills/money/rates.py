@@ -7,7 +7,7 @@ A rented chip-hour includes its power, so joules are shown on such a bill and co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from twobills.errors import SpecError
@@ -67,13 +67,13 @@ def rented(price: ChipPrice) -> Rates:
     )
 
 
-def at_user_price(rates: Rates, usd_per_chip_hour: float, *, as_of: str) -> Rates:
-    """The same rates with the chip-hour that the user pays, on that day. Raises SpecError if it is no price."""
+def at_user_price(usd_per_chip_hour: float, *, as_of: str) -> Rates:
+    """Rates of a rented chip at what the user pays on that day. Raises SpecError if it is no price."""
     if not math.isfinite(usd_per_chip_hour):
         raise SpecError(f"usd_per_chip_hour={usd_per_chip_hour}: must be a number of dollars")
-    return replace(
-        rates,
+    return Rates(
         usd_per_chip_s=per_hour_to_per_s(usd_per_chip_hour),
+        usd_per_j=0.0,
         source="given by the user",
         as_of=as_of,
         assumed=False,

@@ -16,15 +16,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from twobills.errors import CatalogError, SpecError
+from twobills.errors import CatalogError
 from twobills.specs.chip_rows import read_chip, read_price
 from twobills.specs.hardware import ChipSpec
 from twobills.specs.model import ModelSpec
+from twobills.specs.model_rows import read_model
 from twobills.specs.prices import ChipPrice, default_price
 
 THIS_MACHINE_CPU = "cpu-core"
 T = TypeVar("T")
-_PROVENANCE = {"source", "as_of"}
 _SECTIONS = ("chip", "price", "model")
 
 
@@ -49,7 +49,7 @@ def chip_price(chip_name: str, extra: Path | None = None) -> ChipPrice:
     found = chip_prices(chip_name, extra)
     if not found:
         raise CatalogError(
-            f"price for chip {chip_name!r}: nobody's is in the catalogue; give yours in USD per chip-hour"
+            f"price for chip {chip_name!r}: nobody's is in the catalogue; give yours with --usd-per-chip-hour"
         )
     return default_price(found)
 
@@ -88,7 +88,7 @@ def models(extra: Path | None = None) -> Mapping[str, ModelSpec]:
     """All models of the catalogue; those of the user's file ``extra`` override ours of the same name."""
     if extra is None:
         return _our_models()
-    mine = {name.lower(): _read_model(name, row, where=str(extra)) for name, row in _users(extra, "model").items()}
+    mine = {name.lower(): read_model(name, row, where=str(extra)) for name, row in _users(extra, "model").items()}
     return {**_our_models(), **mine}
 
 
@@ -101,20 +101,7 @@ def read_rows(table: str) -> Mapping[str, Any]:
 
 @cache
 def _our_models() -> Mapping[str, ModelSpec]:
-    return {name: _read_model(name, row) for name, row in read_rows("models").items()}
-
-
-def _read_model(name: str, row: Any, *, where: str = "models.toml") -> ModelSpec:
-    what = f"{where}: model {name}"
-    if not isinstance(row, Mapping):
-        raise CatalogError(f"{what}: {row!r}: must be a table of keys and values")
-    if missing := sorted(_PROVENANCE - set(row)):
-        raise CatalogError(f"{what}: {missing[0]} is missing; every row says where it comes from and as of when")
-    shape = {key: value for key, value in row.items() if key not in {*_PROVENANCE, "verified", "published_params"}}
-    try:
-        return ModelSpec(name=name, **shape)
-    except (TypeError, SpecError) as error:
-        raise CatalogError(f"{what}: {error}") from None
+    return {name: read_model(name, row) for name, row in read_rows("models").items()}
 
 
 @cache
