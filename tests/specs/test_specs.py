@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,60 +10,10 @@ from twobills.errors import RequestError, SpecError
 from twobills.specs import catalog
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import interpolate
-from twobills.specs.hf import from_hf, read_config, to_hf
 from twobills.specs.job import TrainingJob, read_job
-from twobills.specs.model import ModelSpec
 from twobills.specs.serving import ServingSpec
 from twobills.specs.training import TrainingSpec
 from twobills.specs.workload import Workload
-
-MODEL = catalog.model("smollm2-135m")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"n_kv_heads": 2}, "n_heads=9: not divisible by n_kv_heads=2"),
-        ({"d_head": 63}, "d_head=63: must be even"),
-        ({"n_layers": 0}, "n_layers=0: must be at least 1"),
-        ({"norm_eps": 0.0}, "must be above 0"),
-    ],
-)
-def test_a_shape_that_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        replace(MODEL, **change)
-
-
-@pytest.mark.parametrize("model", catalog.models().values(), ids=lambda m: m.name)
-def test_a_model_survives_the_translation_to_hugging_face(model: ModelSpec) -> None:
-    assert from_hf(to_hf(model, dtype="bfloat16", eos_token_id=0), name=model.name) == model
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"architectures": ["MambaForCausalLM"]}, "architecture=MambaForCausalLM: not one of"),
-        ({"model_type": "gpt2"}, "model_type 'gpt2'"),
-        ({"architectures": ["LlamaForCausalLM"]}, "num_hidden_layers, hidden_size"),
-        ({**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "attention_bias": True}, "attention_bias=True"),
-        ({**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "hidden_act": "gelu"}, "hidden_act='gelu'"),
-        (
-            {**to_hf(MODEL, dtype="bfloat16", eos_token_id=0), "rope_scaling": {"rope_type": "yarn"}},
-            "rope_type='yarn'",
-        ),
-    ],
-)
-def test_a_config_that_would_be_misread_is_refused_by_name(config: dict[str, object], message: str) -> None:
-    with pytest.raises(SpecError, match=message):
-        from_hf(config, name="x")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", "\xff"])
-def test_a_file_that_is_no_config_is_one_line(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "config.json"
-    path.write_text(text, encoding="latin-1")
-    with pytest.raises(SpecError, match=r"config\.json"):
-        read_config(path)
 
 
 def test_number_formats_have_one_name_and_many_spellings() -> None:

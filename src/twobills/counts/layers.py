@@ -206,10 +206,8 @@ def _latent_attention(model: ModelSpec, latent: LatentAttention) -> Iterator[Pro
     else:
         yield Projection(name="query down", rows=d, columns=latent.q_lora_rank, split_by=SplitBy.NONE)
         yield _by_heads("query up", latent.q_lora_rank, queries, heads)
-    yield Projection(
-        name="key and value down", rows=d, columns=latent.kv_lora_rank + latent.d_rope, split_by=SplitBy.NONE
-    )
-    yield _by_heads("key and value up", latent.kv_lora_rank, heads * (latent.d_nope + latent.d_value), heads)
+    yield Projection(name="latent down", rows=d, columns=latent.kv_lora_rank + latent.d_rope, split_by=SplitBy.NONE)
+    yield _by_heads("latent up", latent.kv_lora_rank, heads * (latent.d_nope + latent.d_value), heads)
 
 
 def _dense_mlp(model: ModelSpec) -> tuple[Projection, Projection]:

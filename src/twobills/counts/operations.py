@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from twobills.counts.layers import LayerKind, Projection, layer_kinds
 from twobills.counts.memory import SQUARE_MAX_SEQ_LEN
 from twobills.counts.params import count_params
 from twobills.specs.dtype import DType
@@ -76,27 +77,10 @@ def engine_step_operations(
     model: ModelSpec, *, n_tokens: float, n_attended: float, n_logits: float, n_chunks: int, dtype: DType
 ) -> list[Operation]:
     """One engine step over a flat batch: ``n_chunks`` separate attention calls per layer (decodes are one)."""
-    heads, attended_bytes = (
-        model.n_heads * model.d_head,
-        n_attended * model.n_kv_heads * model.d_head * dtype.bytes,
-    )
-    layers = model.n_layers
     attention = [
-        Operation(
-            name="attention products",
-            kind=OpKind.ATTENTION,
-            flops=4 * layers * heads * n_attended,
-            bytes=2 * layers * attended_bytes,
-            calls=2 * layers * n_chunks,
-        ),
-        Operation(
-            name="softmax",
-            kind=OpKind.SOFTMAX,
-            flops=0,
-            bytes=2 * layers * model.n_heads * n_attended * dtype.bytes,
-            calls=layers * n_chunks,
-        ),
-        _streaming("KV cache", 4 * layers * attended_bytes, calls=6 * layers * n_chunks),
+        operation
+        for kind in layer_kinds(model)
+        for operation in _engine_attention(kind, n_tokens, n_attended, n_chunks, dtype)
     ]
     sampling = _streaming("sampling", 4 * n_logits * model.vocab_size * _FP32, calls=8)
     calls = _operator_calls(model.n_layers * (_CALLS_ENGINE + _CALLS_CHUNK * (n_chunks - 1)) + _CALLS_FIXED)
@@ -115,44 +99,66 @@ def total_bytes(operations: Iterable[Operation]) -> float:
 
 def _trunk(model: ModelSpec, n_tokens: float, dtype: DType) -> Iterator[Operation]:
     """All layers but the mixing of values."""
-    d, heads, kv = model.d_model, model.n_heads * model.d_head, model.n_kv_heads * model.d_head
-    shapes = {
-        "query projection": (d, heads),
-        "key and value projections": (d, 2 * kv),
-        "output projection": (heads, d),
-        "gate and up projections": (d, 2 * model.d_ff),
-        "down projection": (model.d_ff, d),
-    }
-    for name, (rows, columns) in shapes.items():
-        calls = 2 if " and " in name else 1
-        yield _product(name, n_tokens, rows, columns, dtype, calls).times(model.n_layers)
-    element = n_tokens * dtype.bytes * model.n_layers
-    yield _streaming("norms", 2 * NORM_PASSES * d * element, calls=2 * NORM_PASSES / 2 * model.n_layers)
-    yield _streaming("residuals", 2 * 3 * d * element, calls=2 * model.n_layers)
-    yield _streaming("rotary positions", 8 * (heads + kv) * element, calls=12 * model.n_layers)
-    yield _streaming("gating", 5 * model.d_ff * element, calls=2 * model.n_layers)
-    yield _streaming("embedding", 2 * d * n_tokens * dtype.bytes, calls=1)
+    for kind in layer_kinds(model):
+        for projection in kind.projections:
+            yield _projection(projection, n_tokens, dtype).times(kind.n_layers)
+        heads, kv = kind.n_heads * kind.d_qk, kind.n_kv_heads * kind.d_qk
+        element, layers = n_tokens * dtype.bytes * kind.n_layers, kind.n_layers
+        norms = kind.n_norms * NORM_PASSES
+        yield _streaming("norms", norms * model.d_model * element, calls=norms / 2 * layers)
+        yield _streaming("residuals", 2 * 3 * model.d_model * element, calls=2 * layers)
+        yield _streaming("rotary positions", 8 * (heads + kv) * element, calls=12 * layers)
+        yield _streaming("gating", (5 if kind.gated else 2) * kind.d_ff * element, calls=2 * layers)
+    bridges = 2 * (model.d_embedding or 0)
+    if bridges:
+        yield _product("embedding projections", n_tokens, model.d_model, bridges, dtype, calls=2)
+    yield _streaming("embedding", 2 * model.d_model * n_tokens * dtype.bytes, calls=1)
 
 
 def _attention(model: ModelSpec, n_tokens: float, seq_len: int, dtype: DType) -> Iterator[Operation]:
     """Training's attention: whole squares are multiplied, and up to ``SQUARE_MAX_SEQ_LEN`` also written and read."""
-    heads = model.n_heads * model.d_head
     stored = seq_len if seq_len <= SQUARE_MAX_SEQ_LEN else 0
     square = n_tokens * stored * model.n_heads * dtype.bytes
-    element = n_tokens * heads * dtype.bytes
+    for kind in layer_kinds(model):
+        element = n_tokens * kind.n_heads * kind.d_qk * dtype.bytes
+        yield Operation(
+            name="attention products",
+            kind=OpKind.ATTENTION,
+            flops=n_tokens * min(seq_len, kind.window or seq_len) * kind.attention_flops_per_key,
+            bytes=2 * (square + 3 * element),
+            calls=2,
+        ).times(kind.n_layers)
+        softmax = Operation(name="softmax", kind=OpKind.SOFTMAX, flops=0, bytes=2 * square, calls=1)
+        yield softmax.times(kind.n_layers)
+        yield _streaming("head layout", 10 * element, calls=6).times(kind.n_layers)
+
+
+def _engine_attention(
+    kind: LayerKind, n_tokens: float, n_attended: float, n_chunks: int, dtype: DType
+) -> Iterator[Operation]:
+    """An engine's attention in all layers of a kind; a window caps what is attended to."""
+    layers = kind.n_layers
+    attended = n_attended if kind.window is None else min(n_attended, n_tokens * kind.window)
+    cached_bytes = attended * kind.kv_cache_width * dtype.bytes
     yield Operation(
         name="attention products",
         kind=OpKind.ATTENTION,
-        flops=4 * n_tokens * seq_len * heads,
-        bytes=2 * (square + 3 * element),
-        calls=2,
-    ).times(model.n_layers)
-    yield Operation(name="softmax", kind=OpKind.SOFTMAX, flops=0, bytes=2 * square, calls=1).times(model.n_layers)
-    yield _streaming("head layout", 10 * element, calls=6).times(model.n_layers)
+        flops=layers * kind.attention_flops_per_key * attended,
+        bytes=layers * cached_bytes,
+        calls=2 * layers * n_chunks,
+    )
+    yield Operation(
+        name="softmax",
+        kind=OpKind.SOFTMAX,
+        flops=0,
+        bytes=2 * layers * kind.n_heads * attended * dtype.bytes,
+        calls=layers * n_chunks,
+    )
+    yield _streaming("KV cache", 2 * layers * cached_bytes, calls=6 * layers * n_chunks)
 
 
 def _head(model: ModelSpec, n_logits: float, dtype: DType) -> Iterator[Operation]:
-    yield _product("output head", n_logits, model.d_model, model.vocab_size, dtype, calls=1)
+    yield _product("output head", n_logits, model.d_embedding or model.d_model, model.vocab_size, dtype, calls=1)
 
 
 def _cross_entropy(model: ModelSpec, n_logits: float, dtype: DType) -> Iterator[Operation]:
@@ -177,16 +183,38 @@ def _optimiser(model: ModelSpec, dtype: DType) -> Iterator[Operation]:
 
 
 def _matrices(model: ModelSpec) -> list[tuple[int, int]]:
-    """Shapes of all projections, one entry per matrix."""
-    d, heads, kv = model.d_model, model.n_heads * model.d_head, model.n_kv_heads * model.d_head
-    per_layer = [(d, heads), (d, kv), (d, kv), (heads, d), (d, model.d_ff), (d, model.d_ff), (model.d_ff, d)]
-    return per_layer * model.n_layers
+    """Shapes of all projections, one entry per matrix; fused ones are two."""
+    return [
+        (p.rows, p.columns // _n_fused(p))
+        for kind in layer_kinds(model)
+        for p in kind.projections
+        for _ in range(kind.n_layers * p.n_stored * _n_fused(p))
+    ]
+
+
+def _n_fused(projection: Projection) -> int:
+    """Matrices that stand side by side in one projection: gate and up, keys and values."""
+    return 2 if " and " in projection.name else 1
 
 
 def _newton_schulz_flops(rows: int, columns: int) -> float:
     """One iteration X <- aX + (bA + cAA)X with A = XX^T, on the smaller side."""
     small, large = sorted((rows, columns))
     return 4 * small * small * large + 2 * small**3
+
+
+def _projection(projection: Projection, n_tokens: float, dtype: DType) -> Operation:
+    """One projection of one layer; of experts, only the weights of those that some token passes are read."""
+    calls, passed = _n_fused(projection), n_tokens * projection.n_active
+    rows, columns = projection.rows, projection.columns
+    weights = min(projection.n_stored, passed) * rows * columns if projection.n_stored > 1 else rows * columns
+    return Operation(
+        name=f"{projection.name} projection" + ("s" if calls > 1 else ""),
+        kind=OpKind.MATMUL,
+        flops=2 * passed * rows * columns,
+        bytes=(passed * (rows * calls + columns) + weights) * dtype.bytes,
+        calls=calls,
+    )
 
 
 def _product(name: str, n_tokens: float, rows: int, columns: int, dtype: DType, calls: int) -> Operation:

@@ -1,20 +1,22 @@
 """The one translator between Hugging Face's ``config.json`` and our names.
 
-Reads the dense decoder families that ``ModelSpec`` can express (Llama, Qwen3) and writes the same. Anything else is
-refused by name: a config that is half understood gives a wrong bill.
+Reads every decoder that ``specs.hf_registry`` lists, and writes what our own network runs (Llama, Qwen3). Anything
+else is refused by name, with what is missing: a config that is half understood gives a wrong bill. Of a wrapper with
+several parts (image and text) the text model is read, and ``left_out`` names the others.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twobills.errors import SpecError
-from twobills.specs.model import ModelSpec
+from twobills.specs.hf_registry import ALIASES, MISSING, MODEL_TYPES, READERS
+from twobills.specs.model import ModelSpec, check_own_network
 
-_ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen3ForCausalLM": "qwen3"}
 _FIELDS = {
     "n_layers": "num_hidden_layers",
     "d_model": "hidden_size",
@@ -42,36 +44,25 @@ def read_config(path: Path) -> ModelSpec:
 
 
 def from_hf(config: Mapping[str, Any], *, name: str) -> ModelSpec:
-    """The model of a Hugging Face config. Raises SpecError for another architecture or a missing field."""
-    architecture = next(iter(config.get("architectures") or []), f"model_type {config.get('model_type')!r}")
-    family = _ARCHITECTURES.get(architecture)
-    if family is None:
-        raise SpecError(f"architecture={architecture}: not one of {', '.join(_ARCHITECTURES)}")
-    missing = [theirs for theirs in _FIELDS.values() if theirs not in config]
-    if missing:
-        raise SpecError(f"{', '.join(missing)}: missing from the config")
-    _refuse_what_we_would_get_wrong(config)
-    n_heads, d_model = int(config["num_attention_heads"]), int(config["hidden_size"])
-    rope = config.get("rope_parameters") or {}
-    return ModelSpec(
-        name=name,
-        **{ours: int(config[theirs]) for ours, theirs in _FIELDS.items()},
-        n_kv_heads=int(config.get("num_key_value_heads") or n_heads),
-        d_head=int(config.get("head_dim") or d_model // n_heads),
-        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
-        qk_norm=family == "qwen3",
-        rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10_000.0),
-        norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-    )
+    """The model of a Hugging Face config. Raises SpecError for an unknown architecture or a missing field."""
+    text = config.get("text_config")
+    if isinstance(text, Mapping):
+        parts = tuple(f"{key.removesuffix('_config')} model ({key})" for key in _other_parts(config))
+        inner = from_hf({**text, "architectures": None}, name=name)
+        return replace(inner, left_out=(*inner.left_out, *parts))
+    architecture = _architecture(config)
+    return ModelSpec(name=name, **READERS[architecture](config))
 
 
 def to_hf(model: ModelSpec, *, dtype: str, eos_token_id: int) -> dict[str, Any]:
-    """The ``config.json`` that ``transformers``, vLLM and llama.cpp's converter read for this model."""
-    family = "qwen3" if model.qk_norm else "llama"
-    architecture = next(name for name, known in _ARCHITECTURES.items() if known == family)
+    """The ``config.json`` that ``transformers``, vLLM and llama.cpp's converter read for this model.
+
+    Raises SpecError for a model that our own network does not run.
+    """
+    check_own_network(model)
     return {
-        "architectures": [architecture],
-        "model_type": family,
+        "architectures": ["Qwen3ForCausalLM" if model.qk_norm else "LlamaForCausalLM"],
+        "model_type": "qwen3" if model.qk_norm else "llama",
         **{theirs: getattr(model, ours) for ours, theirs in _FIELDS.items()},
         "num_key_value_heads": model.n_kv_heads,
         "head_dim": model.d_head,
@@ -89,13 +80,23 @@ def to_hf(model: ModelSpec, *, dtype: str, eos_token_id: int) -> dict[str, Any]:
     }
 
 
-def _refuse_what_we_would_get_wrong(config: Mapping[str, Any]) -> None:
-    for key in ("attention_bias", "mlp_bias", "use_sliding_window"):
-        if config.get(key):
-            raise SpecError(f"{key}={config[key]}: not supported yet")
-    if config.get("hidden_act", "silu") != "silu":
-        raise SpecError(f"hidden_act={config['hidden_act']!r}: only the gated silu MLP is supported")
-    scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise SpecError(f"rope_type={kind!r}: only unscaled rotary positions are supported")
+def _architecture(config: Mapping[str, Any]) -> str:
+    """The name in ``READERS`` of the config's architecture."""
+    named = config.get("architectures")
+    if named:
+        given = str(named[0])
+        known = ALIASES.get(given, given)
+    else:
+        given = f"model_type {config.get('model_type')!r}"
+        known = MODEL_TYPES.get(str(config.get("model_type")), given)
+    if known in READERS:
+        return known
+    if known in MISSING:
+        raise SpecError(f"architecture={given}: {MISSING[known]} cannot be counted yet")
+    raise SpecError(f"architecture={given}: not one of {', '.join(READERS)}")
+
+
+def _other_parts(config: Mapping[str, Any]) -> list[str]:
+    """Configs of parts beside the text model; how weights are stored is no part."""
+    beside = {"text_config", "quantization_config", "compression_config"}
+    return sorted(key for key, part in config.items() if key.endswith("_config") and key not in beside and part)

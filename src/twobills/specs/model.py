@@ -3,7 +3,7 @@
 The defaults describe Llama: pre-norm RMSNorm, rotary positions, grouped-query attention, gated MLP, no biases.
 Everything in which another family differs is a field with a default, or a small record of its own (``Biases``,
 ``MoE``, ``LatentAttention``, ``Window``) that is absent where the family has no such thing. Left out: what costs
-nothing countable (activation function, where in a layer a norm stands, scalings of embeddings and logits).
+nothing countable (where in a layer a norm stands, scalings of embeddings and logits): for that there is ``family``.
 """
 
 from __future__ import annotations
@@ -132,6 +132,9 @@ class ModelSpec:
     norm_eps: float = 1e-5
     rope_scaling: str | None = None
     """How rotary positions are stretched, in the source's word (llama3, yarn); costs nothing, but changes results."""
+    family: str = "llama"
+    """Whose rules hold where these fields say nothing (scalings, layouts, places of norms): a key of ``FAMILIES``."""
+    activation: str = "silu"
     gated_mlp: bool = True
     """Whether a second product gates the first."""
     norm: Norm = Norm.RMS

@@ -5,23 +5,29 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.models import SMALL
+from tests.models import RUNNABLE, SMALL
 from twobills.counts.flops import forward_flops
 from twobills.counts.params import count_params
 from twobills.jobs.nn.attention import CausalAttention, SquareAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import count_flops
+from twobills.errors import SpecError
 from twobills.specs import catalog
 from twobills.specs.model import ModelSpec
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("model", [*catalog.models().values(), SMALL], ids=lambda m: m.name)
+@pytest.mark.parametrize("model", [*RUNNABLE, SMALL], ids=lambda m: m.name)
 def test_counted_parameters_are_the_built_networks(model: ModelSpec) -> None:
     with torch.device("meta"):
         network = Decoder(model)
     assert sum(p.numel() for p in network.parameters()) == count_params(model).total
+
+
+def test_a_shape_that_the_network_does_not_have_is_refused() -> None:
+    with pytest.raises(SpecError, match="our own network runs Llama and Qwen3 shapes only"):
+        Decoder(catalog.model("gpt2"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -25,7 +25,7 @@ from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.digest import MANIFEST, weights_digest
 from twobills.specs.dtype import DType
 from twobills.specs.hf import read_config
-from twobills.specs.model import ModelSpec
+from twobills.specs.model import ModelSpec, check_own_network
 
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
@@ -103,6 +103,10 @@ def load_folder(folder: Path) -> LoadedModel:
         spec = read_config(folder / "config.json")
     except SpecError as error:
         raise ModelFolderError(str(error)) from None
+    try:
+        check_own_network(spec)
+    except SpecError as error:
+        raise ModelFolderError(f"{folder / 'config.json'}: {error}") from None
     state = _read_weights(folder)
     decoder = _build(spec, state, folder)
     manifest, digest = read_manifest(folder), weights_digest(state)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from twobills.specs.model import ModelSpec
+from twobills.specs.model import ModelSpec, check_own_network
 
 
 class Attend(Protocol):
@@ -104,10 +104,14 @@ class Trunk(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The whole network. Weights are uninitialised until ``initialise`` or ``load_state_dict``."""
+    """The whole network. Weights are uninitialised until ``initialise`` or ``load_state_dict``.
+
+    Raises SpecError for a shape that is neither Llama's nor Qwen3's.
+    """
 
     def __init__(self, model: ModelSpec) -> None:
         super().__init__()
+        check_own_network(model)
         self.spec = model
         self.model = Trunk(model)
         self.lm_head = nn.Linear(model.d_model, model.vocab_size, bias=False)
