@@ -29,8 +29,8 @@ _HALF = DType.BF16.bytes
 _FP32 = DType.FP32.bytes
 _UPDATE_BYTES = 7 * _FP32 + _HALF
 """AdamW per parameter: master and two moments read and written, gradient read, working weight written."""
-_CAST_BYTES = 4 * _HALF + 2 * DType.FP8.bytes
-"""An operand to fp8 per element, as it is and transposed: its largest value found, then it is scaled and written."""
+_CAST_BYTES = _HALF + 2 * DType.FP8.bytes
+"""An operand to fp8, per element: read once, written as it is and transposed."""
 _LOSS_BYTES = 2 * _HALF + 4 * _FP32
 """Cross-entropy per logit, forward and backward: to fp32, exponentials, gradient, back to 16 bits."""
 

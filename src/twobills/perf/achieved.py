@@ -59,16 +59,18 @@ def achieved(cluster: ClusterSpec, stack: Stack, calibration: Calibration) -> Ac
     attention = _of_family(calibration.attention_frac, family)
     if stack in _TUNED and family not in {"volta", "ampere"}:
         attention *= calibration.tuned_attention
+    if stack is Stack.COMPILED and family not in {"volta", "ampere"}:
+        attention *= calibration.tuned_attention**0.5
     fast, slow = _links(cluster)
     return Achieved(
         product_flops_per_s=peak * products,
-        fp8_flops_per_s=chip.peak_flops_per_s.get(DType.FP8, peak) * products * calibration.fp8_frac,
+        fp8_flops_per_s=chip.peak_flops_per_s.get(DType.FP8, peak) * products,
         attention_flops_per_s=peak * attention * _power_factor(family, chip.watts),
         half_rate_flops=peak * calibration.half_rate_flops,
         bytes_per_s=(chip.memory_bytes_per_s or 0.0) * calibration.bandwidth_frac,
         passes=calibration.passes["eager" if stack is Stack.EAGER else "fused"],
         fast_bytes_per_s=fast * calibration.link_frac,
-        slow_bytes_per_s=slow * calibration.link_frac,
+        slow_bytes_per_s=slow * calibration.network_frac,
         n_fast=float(cluster.n_fast),
         data_overlap=calibration.data_overlap,
         tensor_overlap=calibration.tensor_overlap if stack is Stack.OVERLAPPED else 0.0,

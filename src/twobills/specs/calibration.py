@@ -28,14 +28,14 @@ class Calibration:
     """Flash attention in a general kernel, by hardware family, over the causal half."""
     tuned_attention: float
     """How much faster the vendor's own attention kernel is, which fused software uses."""
-    fp8_frac: float
-    """Share of the fp8 peak that products achieve, relative to the share they achieve in 16 bits."""
     half_rate_flops: float
     """FLOPs per FLOP/s... of a product that runs at half the rate of a large one, in seconds at peak."""
     bandwidth_frac: float
     """Memory bandwidth of streaming operations."""
     link_frac: float
-    """Bandwidth of fast links and network in collectives."""
+    """Bandwidth of fast links in collectives."""
+    network_frac: float
+    """Bandwidth of the network in collectives."""
     data_overlap: float
     """Share of data-parallel transfers that runs beside computation."""
     tensor_overlap: float
@@ -48,6 +48,8 @@ class Calibration:
     """Standard deviation of ln(actual / forecast), each source left out in turn; not a parameter."""
     log_sigma_unseen: float
     """The same for a hardware family that was not fitted, from leaving families out."""
+    log_sigma_run: float
+    """The same for the chip-hours of whole published runs, whose batch, software and accounting are mostly unstated."""
     source: str
     as_of: str
 
@@ -73,10 +75,10 @@ FITTED = (
     "matmul_frac",
     "attention_frac",
     "tuned_attention",
-    "fp8_frac",
     "half_rate_flops",
     "bandwidth_frac",
     "link_frac",
+    "network_frac",
     "data_overlap",
     "tensor_overlap",
     "passes",
@@ -89,6 +91,7 @@ def unflatten(values: Mapping[str, float], like: Calibration) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "log_sigma": like.log_sigma,
         "log_sigma_unseen": like.log_sigma_unseen,
+        "log_sigma_run": like.log_sigma_run,
         "source": like.source,
         "as_of": like.as_of,
     }

@@ -1,0 +1,254 @@
+"""Rows of a table of published training throughput: read as inputs of a forecast, or skipped with a reason.
+
+A row's own throughput, MFU or hours never reach the forecast. What a row leaves out of its parallel plan is chosen by
+the planner, as for a user who does not say; which software ran is read from the names of frameworks that the row
+states. Units and names are those of the table: one line is one measurement of one model on one number of chips.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from twobills.counts.params import count_params
+from twobills.errors import CatalogError, DataError, SpecError
+from twobills.plan.space import Fixed
+from twobills.specs import catalog
+from twobills.specs.cluster import ClusterSpec
+from twobills.specs.model import ModelSpec, Norm
+from twobills.specs.parallel import Recompute, Stack, Zero
+from twobills.units import TERA
+
+COLUMNS = ("source", "model", "seq_len", "n_chips", "chip", "parallelism", "note")
+_RECOMPUTE = {
+    "true": Recompute.FULL,
+    "full": Recompute.FULL,
+    "selective": Recompute.SELECTIVE,
+    "per-op selective": Recompute.SELECTIVE,
+    "false": Recompute.NONE,
+    "none": Recompute.NONE,
+}
+_SHARDING = {"full_shard": Zero.PARAMETERS, "zero-3": Zero.PARAMETERS, "shard_grad_op": Zero.GRADIENTS}
+_FRAMEWORKS = (
+    ("(megascale)", Stack.OVERLAPPED),
+    ("megascale", Stack.FUSED),
+    ("nemo", Stack.OVERLAPPED),
+    ("transformer engine", Stack.OVERLAPPED),
+    ("megatron", Stack.FUSED),
+    ("maxtext", Stack.COMPILED),
+    ("compile", Stack.COMPILED),
+    ("async tp", Stack.COMPILED),
+    ("asynctp", Stack.COMPILED),
+    ("torchtitan", Stack.EAGER),
+    ("llm-foundry", Stack.EAGER),
+)
+"""The first that a row names decides: the software, not who published the row."""
+
+
+class Skipped(NamedTuple):
+    """A row that is not forecast, and why."""
+
+    row: Mapping[str, str]
+    eligible: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThroughputRow:
+    """One measurement: the inputs of its forecast, and what was measured."""
+
+    source: str
+    name: str
+    model: ModelSpec
+    cluster: ClusterSpec
+    seq_len: int
+    global_batch: float
+    """Sequences per step."""
+    fixed: Fixed
+    stack: Stack
+    fp8: bool
+    tokens_per_s_per_chip: float
+    """Measured."""
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file. Raises DataError if it cannot be read or is none."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+    if not rows:
+        raise DataError(f"{path}: holds no rows")
+    return [{key: (value or "").strip() for key, value in row.items() if key} for row in rows]
+
+
+def throughput_rows(rows: list[dict[str, str]], where: str) -> Iterator[ThroughputRow | Skipped]:
+    """Each row as inputs and measurement, or skipped. Raises DataError if a column that we need is missing."""
+    if missing := [name for name in COLUMNS if name not in rows[0]]:
+        raise DataError(f"{where}: column {missing[0]!r} is missing; a throughput table has {', '.join(COLUMNS)}")
+    for row in rows:
+        yield _read(row)
+
+
+def _read(row: Mapping[str, str]) -> ThroughputRow | Skipped:
+    if not any(
+        _number(row, name) for name in ("tokens_per_s_per_chip", "tokens_per_s_total", "tflops_per_chip", "mfu", "hfu")
+    ):
+        return Skipped(row, False, "no throughput, TFLOP/s or MFU")
+    try:
+        chip = catalog.chip(row["chip"])
+        n_chips, seq_len = int(_need(row, "n_chips")), int(_need(row, "seq_len"))
+        model = _trained_at(model_of(row), seq_len)
+        fixed = _fixed(row)
+        batch = _global_batch(row, n_chips, fixed)
+        if batch is None:
+            return Skipped(row, False, "the batch is not stated")
+        cluster = ClusterSpec(chip=chip, n_chips=n_chips)
+        measured = _tokens_per_s_per_chip(row, model, cluster, seq_len)
+    except (CatalogError, SpecError, DataError) as error:
+        return Skipped(row, True, str(error))
+    return ThroughputRow(
+        source=row["source"],
+        name=row["model"],
+        model=model,
+        cluster=cluster,
+        seq_len=seq_len,
+        global_batch=batch,
+        fixed=fixed,
+        stack=stack_of(row),
+        fp8="fp8" in (row.get("precision", "") + row["note"]).lower(),
+        tokens_per_s_per_chip=measured,
+    )
+
+
+def model_of(row: Mapping[str, str]) -> ModelSpec:
+    """The shape of a row's model: the catalogue's, else what its columns say. Raises CatalogError or DataError."""
+    name = _plain(row["model"])
+    named = next((spec for key, spec in catalog.models().items() if key == name), None)
+    if named is not None:
+        return named
+    n_layers, d_model, n_heads = (int(_number(row, key) or 0) for key in ("layers", "d_model", "n_heads"))
+    if not (n_layers and d_model and n_heads):
+        raise CatalogError(f"model {row['model']!r}: not in the catalogue, and the row does not state its shape")
+    gated = row.get("gated_mlp", "") == "yes"
+    return ModelSpec(
+        name=row["model"],
+        n_layers=n_layers,
+        d_model=d_model,
+        n_heads=n_heads,
+        n_kv_heads=int(_number(row, "n_kv_heads") or n_heads),
+        d_head=d_model // n_heads,
+        d_ff=int(_number(row, "d_ff") or 4 * d_model),
+        vocab_size=int(_need(row, "vocab")),
+        max_seq_len=int(_need(row, "seq_len")),
+        gated_mlp=gated,
+        norm=Norm.RMS if gated else Norm.LAYER,
+        n_learned_positions=0 if gated else int(_need(row, "seq_len")),
+        tied_embeddings=not gated,
+        parallel_block="parallel block" in row.get("note", ""),
+    )
+
+
+def stack_of(row: Mapping[str, str]) -> Stack:
+    """The software that a row names; if none, what its kind of plan is usually run by."""
+    words = " ".join(row.get(key, "") for key in ("source", "model", "note", "parallelism", "source_url")).lower()
+    for framework, stack in _FRAMEWORKS:
+        if framework in words:
+            return stack
+    degrees = _degrees(row.get("parallelism", ""))
+    if "fsdp" in degrees and not {"tp", "pp"} & degrees.keys():
+        return Stack.COMPILED
+    return Stack.OVERLAPPED if "h100" in row["chip"] or "200" in row["chip"] else Stack.FUSED
+
+
+def _trained_at(model: ModelSpec, seq_len: int) -> ModelSpec:
+    """Learned positions are as many as the sequence is long; others stretch."""
+    positions = seq_len if model.n_learned_positions else 0
+    return replace(model, max_seq_len=max(model.max_seq_len, seq_len), n_learned_positions=positions)
+
+
+def _fixed(row: Mapping[str, str]) -> Fixed:
+    degrees = _degrees(row["parallelism"])
+    stated = bool(degrees)
+    zero = _SHARDING.get(row.get("sharding", "").lower())
+    if zero is None and "fsdp" in degrees:
+        zero = Zero.PARAMETERS
+    micro = _number(row, "micro_batch")
+    local = re.search(r"local batch (\d+)", row["note"])
+    if micro is None and local and "pp" not in degrees:
+        micro = float(local.group(1))
+    interleaved = re.search(r"(\d+) stages per rank", row["parallelism"])
+    return Fixed(
+        tp=degrees.get("tp", 1 if stated else None),
+        pp=degrees.get("pp", 1 if stated else None),
+        cp=degrees.get("cp", 1 if stated else None),
+        ep=degrees.get("ep"),
+        zero=zero,
+        interleave=int(interleaved.group(1)) if interleaved else None,
+        micro_batch=micro,
+        recompute=_RECOMPUTE.get(row.get("activation_checkpointing", "").lower()),
+    )
+
+
+def _degrees(parallelism: str) -> dict[str, int]:
+    """``TP8 PP16 CP1 DP64`` as numbers; a bare FSDP says that there is nothing else."""
+    found = {name.lower(): int(n) for name, n in re.findall(r"\b(TP|PP|CP|EP|DP|FSDP|HSDP)(\d+)", parallelism)}
+    if not found and re.search(r"\b(FSDP|HSDP|DDP)\b", parallelism):
+        found["fsdp"] = 0
+    return found
+
+
+def _global_batch(row: Mapping[str, str], n_chips: int, fixed: Fixed) -> float | None:
+    """Sequences per step: stated, or the batch per replica times the replicas."""
+    if stated := _number(row, "global_batch_seqs"):
+        return stated
+    if tokens := _number(row, "global_batch_tokens"):
+        return tokens / _need(row, "seq_len")
+    replicas = n_chips / ((fixed.tp or 1) * (fixed.pp or 1) * (fixed.cp or 1))
+    if per_replica := re.search(r"(?:local batch|batch/DP) (\d+)", row["note"]):
+        return float(per_replica.group(1)) * replicas
+    if fixed.micro_batch:
+        return fixed.micro_batch * (_number(row, "grad_accum") or 1.0) * replicas
+    return None
+
+
+def _tokens_per_s_per_chip(row: Mapping[str, str], model: ModelSpec, cluster: ClusterSpec, seq_len: int) -> float:
+    """What was measured; from FLOP/s as such tables count them (6N and the whole square) if tokens are not given."""
+    if stated := _number(row, "tokens_per_s_per_chip"):
+        return stated
+    if total := _number(row, "tokens_per_s_total"):
+        return total / cluster.n_chips
+    per_token = 6 * count_params(model).total + 12 * model.n_layers * model.n_heads * model.d_head * seq_len
+    if (mfu := _number(row, "mfu")) is None:
+        tflops = _number(row, "tflops_per_chip")
+        if tflops is None:
+            raise DataError("only a hardware FLOP/s is given, and its convention is not stated")
+        return tflops * TERA / per_token
+    return mfu * (cluster.train_peak or 0.0) / per_token
+
+
+def _number(row: Mapping[str, str], key: str) -> float | None:
+    text = row.get(key, "")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"{key}={text!r}: not a number") from None
+
+
+def _need(row: Mapping[str, str], key: str) -> float:
+    number = _number(row, key)
+    if number is None:
+        raise DataError(f"{key} is missing")
+    return number
+
+
+def _plain(name: str) -> str:
+    """``Llama 3.1 405B (MLPerf)`` as the catalogue spells it."""
+    return re.sub(r"[\s_]+", "-", re.sub(r"\(.*?\)", "", name).strip().lower())
