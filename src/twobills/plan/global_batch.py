@@ -1,0 +1,35 @@
+"""How many sequences an optimiser step takes where nobody says.
+
+The batch up to which more chips still save steps grows with the tokens seen, about as D^0.47 (Zhang et al. 2024, How
+does critical batch size scale in pre-training?, arXiv:2410.21676; exponent recalled). The height is set so that a run
+of a trillion tokens takes 4M tokens a step, as published runs do: 3.2M (GPT-3), 4M (Llama 2), 16M (Llama 3.1 405B).
+Rounded to a power of two of sequences, times whatever odd factor the number of chips has, so that the chips can share
+it out. An assumption: DeepSeek-V3 took four times as much.
+"""
+
+from __future__ import annotations
+
+import math
+
+from twobills.units import TERA
+
+TOKENS_PER_STEP_AT_1T = 4e6
+EXPONENT = 0.47
+LEAST_SEQUENCES = 32
+"""Of short runs, such as fine-tuning."""
+RULE = "4M tokens x (tokens / 1T)^0.47, rounded to sequences that the chips can share out"
+
+
+def default_global_batch(n_tokens: float, seq_len: int, n_chips: int) -> int:
+    """Sequences per step for a run of so many tokens; at most what the run has."""
+    wanted = TOKENS_PER_STEP_AT_1T * (n_tokens / TERA) ** EXPONENT / seq_len
+    odd = n_chips // (n_chips & -n_chips)
+    if odd > wanted:
+        odd = 1  # too many to deal out: pipeline stages must take that factor
+    sequences = odd * _power_of_two(max(wanted, LEAST_SEQUENCES) / odd)
+    return max(1, min(sequences, int(n_tokens // seq_len)))
+
+
+def _power_of_two(x: float) -> int:
+    """The nearest by ratio."""
+    return 1 << max(0, round(math.log2(x)))
