@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twobills.counts.flops import executed_train_flops, forward_flops, train_flops_per_token
-from twobills.counts.memory import activation_bytes, kv_bytes_per_token, training_state_bytes, weight_bytes
+from twobills.counts.flops import (
+    decode_flops,
+    executed_train_flops,
+    forward_flops,
+    prefill_flops,
+    train_flops_per_token,
+)
+from twobills.counts.layers import layer_kinds
+from twobills.counts.memory import activation_bytes, kv_bytes, kv_bytes_per_token, training_state_bytes, weight_bytes
 from twobills.counts.operations import (
     engine_step_operations,
     evaluate_operations,
@@ -35,6 +44,43 @@ def test_executed_attention_is_twice_the_causal_half() -> None:
     assert executed == 6 * count_params(model).matmul + attention
 
 
+def test_a_mixture_of_experts_trains_its_active_parameters() -> None:
+    """Mixtral: 6 for each parameter that a token is multiplied by, attention as in a dense model."""
+    model = MODELS["mixtral-8x7b"]
+    expected = 6 * count_params(model).matmul_active + 6 * 32 * 32 * 128 * 4096
+    assert train_flops_per_token(model, 4096) == expected
+
+
+def test_latent_attention_multiplies_keys_and_values_of_different_widths() -> None:
+    """DeepSeek-V3: 61 layers, 128 heads, keys of 192 and values of 128 features, half a square."""
+    model = MODELS["deepseek-v3"]
+    attention = train_flops_per_token(model, 4096) - 6 * count_params(model).matmul_active
+    assert attention == 3 * 2 * 61 * 128 * (192 + 128) * 4096 / 2
+
+
+def test_deepseek_v3_trains_on_about_250_gflops_a_token() -> None:
+    """DeepSeek-V2's and V3's reports round to 250 GFLOPs a token; 6 x 37 B parameters are 222 without attention."""
+    assert train_flops_per_token(MODELS["deepseek-v3"], 4096) == pytest.approx(250e9, rel=0.03)
+
+
+def test_windows_save_flops() -> None:
+    """gpt-oss at 8192 tokens: in 18 of 36 layers 128 keys instead of 4096, less the start of the sequence."""
+    model = MODELS["gpt-oss-120b"]
+    saved = train_flops_per_token(replace(model, window=None), 8192) - train_flops_per_token(model, 8192)
+    assert saved == pytest.approx(3 * 18 * 4 * 64 * 64 * (4096 - 128 + 128**2 / 2 / 8192))
+
+
+@given(st.sampled_from(sorted(MODELS)), st.integers(1, 400))
+def test_a_prompt_and_its_last_token_cost_what_passes_over_each_token_do(name: str, prompt_len: int) -> None:
+    """Reading a prompt is every token's decode pass but the logits, up to half of each token's own key."""
+    model = MODELS[name]
+    head = 2 * count_params(model).head
+    passes = sum(decode_flops(model, i + 1) - head for i in range(prompt_len)) + head
+    own_keys = sum(k.n_layers * k.attention_flops_per_key for k in layer_kinds(model)) * prompt_len
+    assert passes - own_keys / 2 <= prefill_flops(model, prompt_len) * (1 + 1e-12)
+    assert prefill_flops(model, prompt_len) <= passes * (1 + 1e-12)
+
+
 def test_a_sequence_longer_than_the_model_is_refused() -> None:
     with pytest.raises(SpecError, match="seq_len=9000: must be between 1 and max_seq_len=8192"):
         train_flops_per_token(MODELS["smollm2-135m"], 9000)
@@ -45,6 +91,15 @@ def test_bytes_at_rest_of_llama_3_8b() -> None:
     assert weight_bytes(model, DType.BF16) == 2 * 8_030_261_248
     assert kv_bytes_per_token(model, DType.BF16) == 131_072  # 2 x 32 layers x 8 heads x 128 x 2 bytes
     assert training_state_bytes(model, DType.BF16) == 16 * 8_030_261_248
+
+
+def test_the_cache_of_latent_attention_and_of_windows() -> None:
+    """DeepSeek-V3 caches 512 + 64 numbers a layer; half of gpt-oss's layers keep 128 tokens."""
+    assert kv_bytes_per_token(MODELS["deepseek-v3"], DType.BF16) == 61 * (512 + 64) * 2
+    per_layer_token = 2 * 8 * 64 * 2
+    gpt_oss = MODELS["gpt-oss-120b"]
+    assert kv_bytes(gpt_oss, DType.BF16, context_len=4096) == 18 * (4096 + 128) * per_layer_token
+    assert kv_bytes(gpt_oss, DType.BF16, context_len=100) == 100 * kv_bytes_per_token(gpt_oss, DType.BF16)
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=lambda m: m.name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from twobills.counts.flops import forward_flops
 from twobills.counts.params import count_params
 from twobills.specs.hf import from_hf
 from twobills.specs.hf_registry import MODEL_TYPES, READERS
 
 torch = pytest.importorskip("torch")
+FlopCounterMode = pytest.importorskip("torch.utils.flop_counter").FlopCounterMode
 transformers = pytest.importorskip("transformers")
 
 _LLAMA: dict[str, Any] = {
@@ -118,6 +121,22 @@ def test_counted_parameters_are_those_that_transformers_builds(model_type: str, 
         network = transformers.AutoModelForCausalLM.from_config(config)
     network.tie_weights()
     assert count_params(from_hf(config.to_dict(), name=model_type)).total == network.num_parameters()
+
+
+@pytest.mark.parametrize(("model_type", "shape"), CONFIGS, ids=_IDS)
+def test_counted_flops_are_those_that_a_profiler_sees(model_type: str, shape: dict[str, Any]) -> None:
+    """Eager attention multiplies the whole square, windows or not. Llama 4's runs every expert on every token."""
+    if model_type in {"llama4_text", "dbrx"}:
+        pytest.skip("its eager experts run tokens that they were not given, or not under the profiler")
+    config = transformers.AutoConfig.for_model(model_type, **shape)
+    network = transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="eager", experts_implementation="eager"
+    ).eval()
+    tokens = torch.arange(3, 27).view(2, 12)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(input_ids=tokens, use_cache=False)
+    model = replace(from_hf(config.to_dict(), name=model_type), window=None)
+    assert counter.get_total_flops() == forward_flops(model, n_tokens=24, n_attended=24 * 12, n_logits=24)
 
 
 def test_every_architecture_that_can_be_read_has_its_witness() -> None:

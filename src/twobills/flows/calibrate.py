@@ -26,7 +26,7 @@ PLAUSIBLE: Mapping[str, tuple[float, float]] = {
     "matmul_frac": (0.75, 0.15),
     "attention_frac": (0.35, 0.4),
     "tuned_attention": (2.0, 0.2),
-    "half_rate_flops": (1e-6, 1.5),
+    "half_rate_s": (1e-6, 1.5),
     "bandwidth_frac": (0.8, 0.1),
     "link_frac": (0.75, 0.15),
     "network_frac": (0.75, 0.15),

@@ -66,7 +66,7 @@ def achieved(cluster: ClusterSpec, stack: Stack, calibration: Calibration) -> Ac
         product_flops_per_s=peak * products,
         fp8_flops_per_s=chip.peak_flops_per_s.get(DType.FP8, peak) * products,
         attention_flops_per_s=peak * attention * _power_factor(family, chip.watts),
-        half_rate_flops=peak * calibration.half_rate_flops,
+        half_rate_flops=peak * calibration.half_rate_s,
         bytes_per_s=(chip.memory_bytes_per_s or 0.0) * calibration.bandwidth_frac,
         passes=calibration.passes["eager" if stack is Stack.EAGER else "fused"],
         fast_bytes_per_s=fast * calibration.link_frac,

@@ -28,8 +28,8 @@ class Calibration:
     """Flash attention in a general kernel, by hardware family, over the causal half."""
     tuned_attention: float
     """How much faster the vendor's own attention kernel is, which fused software uses."""
-    half_rate_flops: float
-    """FLOPs per FLOP/s... of a product that runs at half the rate of a large one, in seconds at peak."""
+    half_rate_s: float
+    """How long, at peak, the product takes that runs at half the rate of a large one: filling and draining a chip."""
     bandwidth_frac: float
     """Memory bandwidth of streaming operations."""
     link_frac: float
@@ -75,7 +75,7 @@ FITTED = (
     "matmul_frac",
     "attention_frac",
     "tuned_attention",
-    "half_rate_flops",
+    "half_rate_s",
     "bandwidth_frac",
     "link_frac",
     "network_frac",

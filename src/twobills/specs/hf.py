@@ -48,6 +48,7 @@ def from_hf(config: Mapping[str, Any], *, name: str) -> ModelSpec:
     text = config.get("text_config")
     if isinstance(text, Mapping):
         parts = tuple(f"{key.removesuffix('_config')} model ({key})" for key in _other_parts(config))
+        parts = parts or ("whatever stands beside the text model",)
         inner = from_hf({**text, "architectures": None}, name=name)
         return replace(inner, left_out=(*inner.left_out, *parts))
     architecture = _architecture(config)
