@@ -95,7 +95,10 @@ def test_bytes_at_rest_of_llama_3_8b() -> None:
 
 
 def test_the_cache_of_latent_attention_and_of_windows() -> None:
-    """DeepSeek-V3 caches 512 + 64 numbers a layer, 70 KB a token as its makers say; half of gpt-oss's layers keep 128 tokens."""
+    """DeepSeek-V3 caches 512 + 64 numbers a layer, 70 KB a token as its makers say.
+
+    Half of gpt-oss's layers keep 128 tokens.
+    """
     assert kv_bytes_per_token(MODELS["deepseek-v3"], DType.BF16) == 61 * (512 + 64) * 2
     per_layer_token = 2 * 8 * 64 * 2
     gpt_oss = MODELS["gpt-oss-120b"]
