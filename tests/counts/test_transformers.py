@@ -10,7 +10,7 @@ import pytest
 from twobills.counts.flops import forward_flops
 from twobills.counts.params import count_params
 from twobills.specs.hf import from_hf
-from twobills.specs.hf_registry import MODEL_TYPES, READERS
+from twobills.specs.hf_registry import KNOWN, READERS, plain
 
 torch = pytest.importorskip("torch")
 FlopCounterMode = pytest.importorskip("torch.utils.flop_counter").FlopCounterMode
@@ -140,7 +140,7 @@ def test_counted_flops_are_those_that_a_profiler_sees(model_type: str, shape: di
 
 
 def test_every_architecture_that_can_be_read_has_its_witness() -> None:
-    assert {MODEL_TYPES[model_type] for model_type, _ in CONFIGS} == set(READERS)
+    assert {KNOWN[plain(model_type)] for model_type, _ in CONFIGS} == set(READERS)
 
 
 def test_an_image_and_text_models_text_part_is_read() -> None:

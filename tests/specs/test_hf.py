@@ -12,7 +12,7 @@ from tests.models import RUNNABLE
 from twobills.errors import SpecError
 from twobills.specs import catalog
 from twobills.specs.hf import from_hf, read_config, to_hf
-from twobills.specs.hf_registry import ALIASES, MISSING, MODEL_TYPES, READERS
+from twobills.specs.hf_registry import ALIASES, HYBRIDS, KNOWN, READERS, plain
 from twobills.specs.model import LatentAttention, ModelSpec, MoE, Window
 
 LLAMA = to_hf(catalog.model("smollm2-135m"), dtype="bfloat16", eos_token_id=0)
@@ -84,8 +84,9 @@ def test_only_what_our_own_network_runs_is_written() -> None:
     [
         ({"architectures": ["MambaForCausalLM"]}, r"architecture=MambaForCausalLM: state-space \(Mamba\) layers"),
         ({"architectures": ["Qwen3NextForCausalLM"]}, "linear attention layers"),
-        ({"architectures": ["GrokForCausalLM"]}, "architecture=GrokForCausalLM: not one of LlamaForCausalLM"),
-        ({"architectures": None, "model_type": "grok"}, "architecture=model_type 'grok': not one of"),
+        ({"architectures": None, "model_type": "qwen3_5_moe_text"}, "model_type=qwen3_5_moe_text: linear attention"),
+        ({"architectures": ["GrokForCausalLM"]}, "architecture=GrokForCausalLM: not known; known are LlamaForCausalLM"),
+        ({"architectures": None, "model_type": "grok"}, "model_type=grok: not known"),
         ({"hidden_size": None, "vocab_size": None}, "^hidden_size, vocab_size: missing from the config"),
         ({"num_hidden_layers": "many"}, "num_hidden_layers='many': must be a whole number"),
         ({"num_hidden_layers": 2.5}, "num_hidden_layers=2.5: must be a whole number"),
@@ -181,5 +182,11 @@ def test_llama_4s_dense_layers_and_its_wrapper() -> None:
 
 
 def test_no_name_is_listed_that_nobody_reads() -> None:
-    assert {*ALIASES.values(), *MODEL_TYPES.values()} <= set(READERS)
-    assert not set(MISSING) & {*READERS, *ALIASES}
+    assert set(ALIASES.values()) <= set(READERS)
+    assert not set(HYBRIDS) & set(KNOWN)
+    assert len(KNOWN) == len(READERS) + len(ALIASES), "two names must not become one"
+
+
+@pytest.mark.parametrize("spelling", ["LlamaForCausalLM", "LLaMAForCausalLM", "llama"])
+def test_an_architecture_has_many_spellings(spelling: str) -> None:
+    assert KNOWN[plain(spelling)] == "LlamaForCausalLM"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twobills.errors import SpecError
-from twobills.specs.hf_registry import ALIASES, MISSING, MODEL_TYPES, READERS
+from twobills.specs.hf_registry import HYBRIDS, KNOWN, READERS, plain
 from twobills.specs.model import ModelSpec, check_own_network
 
 _FIELDS = {
@@ -49,7 +49,8 @@ def from_hf(config: Mapping[str, Any], *, name: str) -> ModelSpec:
     if isinstance(text, Mapping):
         parts = tuple(f"{key.removesuffix('_config')} model ({key})" for key in _other_parts(config))
         parts = parts or ("whatever stands beside the text model",)
-        inner = from_hf({**text, "architectures": None}, name=name)
+        tied = {key: config[key] for key in ("tie_word_embeddings",) if config.get(key) is not None}
+        inner = from_hf({**text, **tied, "architectures": None}, name=name)
         return replace(inner, left_out=(*inner.left_out, *parts))
     architecture = _architecture(config)
     return ModelSpec(name=name, **READERS[architecture](config))
@@ -84,17 +85,13 @@ def to_hf(model: ModelSpec, *, dtype: str, eos_token_id: int) -> dict[str, Any]:
 def _architecture(config: Mapping[str, Any]) -> str:
     """The name in ``READERS`` of the config's architecture."""
     named = config.get("architectures")
-    if named:
-        given = str(named[0])
-        known = ALIASES.get(given, given)
-    else:
-        given = f"model_type {config.get('model_type')!r}"
-        known = MODEL_TYPES.get(str(config.get("model_type")), given)
-    if known in READERS:
-        return known
-    if known in MISSING:
-        raise SpecError(f"architecture={given}: {MISSING[known]} cannot be counted yet")
-    raise SpecError(f"architecture={given}: not one of {', '.join(READERS)}")
+    given = str(named[0]) if named else str(config.get("model_type"))
+    if (name := plain(given)) in KNOWN:
+        return KNOWN[name]
+    what = f"architecture={given}" if named else f"model_type={given}"
+    if name in HYBRIDS:
+        raise SpecError(f"{what}: {HYBRIDS[name]} cannot be counted yet")
+    raise SpecError(f"{what}: not known; known are {', '.join(READERS)}")
 
 
 def _other_parts(config: Mapping[str, Any]) -> list[str]:

@@ -48,29 +48,13 @@ READERS: Mapping[str, Callable[[Config], Shape]] = {
 ALIASES: Mapping[str, str] = {
     "BloomModel": "BloomForCausalLM",
     "GPT2Model": "GPT2LMHeadModel",
-    "MPTForCausalLM": "MptForCausalLM",
-    "PhiMoEForCausalLM": "PhimoeForCausalLM",
-    "DBRXForCausalLM": "DbrxForCausalLM",
     "StableLMEpochForCausalLM": "StableLmForCausalLM",
+    "KimiK2ForCausalLM": "DeepseekV3ForCausalLM",
+    "KimiK25ForConditionalGeneration": "DeepseekV3ForCausalLM",
+    "Qwen3VLForConditionalGeneration": "Qwen3ForCausalLM",
+    "Qwen3VLMoeForConditionalGeneration": "Qwen3MoeForCausalLM",
 }
-"""Other spellings, in ``architectures``."""
-
-MODEL_TYPES: Mapping[str, str] = {
-    **{name.removesuffix("ForCausalLM").lower(): name for name in READERS},
-    "gpt2": "GPT2LMHeadModel",
-    "qwen2_moe": "Qwen2MoeForCausalLM",
-    "qwen3_moe": "Qwen3MoeForCausalLM",
-    "gpt_bigcode": "GPTBigCodeForCausalLM",
-    "gpt_neox": "GPTNeoXForCausalLM",
-    "gpt_oss": "GptOssForCausalLM",
-    "deepseek_v2": "DeepseekV2ForCausalLM",
-    "deepseek_v3": "DeepseekV3ForCausalLM",
-    "kimi_k2": "DeepseekV3ForCausalLM",
-    "llama4_text": "Llama4ForCausalLM",
-    "gemma3_text": "Gemma3ForCausalLM",
-    "gemma3": "Gemma3ForCausalLM",
-}
-"""``model_type`` of a config that names no architecture."""
+"""Other names of the same decoder."""
 
 _MAMBA = "state-space (Mamba) layers"
 _LINEAR = "linear attention layers"
@@ -104,3 +88,22 @@ MISSING: Mapping[str, str] = {
     "BertForMaskedLM": _ENCODER,
 }
 """Architectures that are known and cannot be counted, with the part that is missing."""
+
+_ENDINGS = ("ForCausalLM", "ForConditionalGeneration", "ForMaskedLM", "LMHeadModel", "_text")
+
+
+def plain(name: str) -> str:
+    """What an architecture and its ``model_type`` have in common: ``qwen2moe``."""
+    for ending in _ENDINGS:
+        name = name.removesuffix(ending)
+    return name.replace("_", "").lower()
+
+
+KNOWN: Mapping[str, str] = {
+    **{plain(name): name for name in READERS},
+    **{plain(other): name for other, name in ALIASES.items()},
+}
+"""The name in ``READERS`` of each plain name."""
+
+HYBRIDS: Mapping[str, str] = {plain(name): part for name, part in MISSING.items()}
+"""What is missing, by plain name."""
