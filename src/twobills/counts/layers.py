@@ -49,6 +49,8 @@ class Projection:
     n_stored: int = 1
     """Such matrices that there are: all experts."""
     bias: bool = False
+    expands: bool = False
+    """Whether it widens a small vector (latent attention's ways up): backward would rather compute it again."""
 
     @property
     def weights(self) -> int:
@@ -89,6 +91,8 @@ class LayerKind:
     n_experts: int
     """0 in a dense layer."""
     n_active_experts: int
+    n_active_groups: int | None
+    """Groups of experts that one token's experts may come from; None: any."""
     parallel_block: bool
     """Attention and MLP side by side: their partial sums need one all-reduce instead of two."""
     small_params: int
@@ -182,6 +186,7 @@ def _kind(model: ModelSpec, n_layers: int, has_experts: bool, has_window: bool) 
         gated=model.gated_mlp,
         n_experts=moe.n_experts if moe else 0,
         n_active_experts=moe.n_active_experts if moe else 0,
+        n_active_groups=moe.n_active_groups if moe else None,
         parallel_block=model.parallel_block,
         small_params=norms + biases + (model.n_heads if model.attention_sinks else 0),
     )
@@ -205,9 +210,10 @@ def _latent_attention(model: ModelSpec, latent: LatentAttention) -> Iterator[Pro
         yield _by_heads("query", d, queries, heads)
     else:
         yield Projection(name="query down", rows=d, columns=latent.q_lora_rank, split_by=SplitBy.NONE)
-        yield _by_heads("query up", latent.q_lora_rank, queries, heads)
+        yield _by_heads("query up", latent.q_lora_rank, queries, heads, expands=True)
     yield Projection(name="latent down", rows=d, columns=latent.kv_lora_rank + latent.d_rope, split_by=SplitBy.NONE)
-    yield _by_heads("latent up", latent.kv_lora_rank, heads * (latent.d_nope + latent.d_value), heads)
+    widened = heads * (latent.d_nope + latent.d_value)
+    yield _by_heads("latent up", latent.kv_lora_rank, widened, heads, expands=True)
 
 
 def _dense_mlp(model: ModelSpec) -> tuple[Projection, Projection]:
@@ -253,7 +259,14 @@ def _mlp(
 
 
 def _by_heads(
-    name: str, rows: int, columns: int, heads: int, *, splits_rows: bool = False, bias: bool = False
+    name: str,
+    rows: int,
+    columns: int,
+    heads: int,
+    *,
+    splits_rows: bool = False,
+    bias: bool = False,
+    expands: bool = False,
 ) -> Projection:
     return Projection(
         name=name,
@@ -263,6 +276,7 @@ def _by_heads(
         splits_rows=splits_rows,
         max_split=heads,
         bias=bias,
+        expands=expands,
     )
 
 

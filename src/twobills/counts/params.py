@@ -70,3 +70,9 @@ def count_params(model: ModelSpec) -> Params:
         active_layer_matmul=bridges + sum(kind.n_layers * kind.active_weights for kind in kinds),
         small=small,
     )
+
+
+def sparsity(model: ModelSpec) -> float:
+    """Total over active parameters: 1 for a dense model."""
+    params = count_params(model)
+    return params.total / params.active

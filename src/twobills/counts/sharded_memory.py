@@ -43,9 +43,15 @@ class ShardedMemory(NamedTuple):
 
 
 def sharded_memory(
-    model: ModelSpec, layouts: Layouts, seq_len: float, *, passes: Passes = Passes.TRAIN, adapted: float = 1.0
+    model: ModelSpec,
+    layouts: Layouts,
+    seq_len: float,
+    *,
+    passes: Passes = Passes.TRAIN,
+    adapted: float = 1.0,
+    square: bool = False,
 ) -> ShardedMemory:
-    """Bytes per chip of one step. ``adapted``: share of the parameters that adapters add and train."""
+    """Bytes per chip of one step; ``adapted`` and ``square`` as in ``sharded_step``."""
     if passes is Passes.FORWARD:
         return _forward_memory(model, layouts, seq_len)
     trained = adapted if passes is Passes.ADAPT else 1.0
@@ -57,7 +63,7 @@ def sharded_memory(
         weights=(kept + gathered) * _HALF,
         gradients=trained * _kept_share(params, layouts, Zero.GRADIENTS) * _FP32,
         optimiser=trained * params.updated * 3 * _FP32,
-        activations=_activations(model, layouts, n_tokens),
+        activations=_activations(model, layouts, n_tokens) + square * _squares(model, layouts, n_tokens, seq_len),
         logits=_logits(model, layouts, n_tokens),
     )
 
@@ -83,6 +89,9 @@ def activation_bytes_per_token(model: ModelSpec, kind: LayerKind, recompute: Rec
     if recompute is Recompute.FULL:
         return model.d_model * _HALF
     attention = kind.n_heads * kind.d_qk + kind.n_kv_heads * (kind.d_qk + kind.d_value) + kind.n_heads * kind.d_value
+    if recompute is Recompute.SELECTIVE and any(p.expands for p in kind.projections):
+        narrow = sum(p.rows for p in kind.projections if p.expands)
+        attention = narrow + kind.n_heads * kind.d_value
     into_mlp = (2 if kind.gated else 1) * kind.d_ff
     kept = 2 * model.d_model + attention + into_mlp + kind.n_active_experts * model.d_model
     if recompute is Recompute.NONE:
@@ -96,6 +105,15 @@ def _activations(model: ModelSpec, layouts: Layouts, n_tokens: Column) -> Column
     kept = np.choose(layouts.recompute.astype(int), per_layer) * layers_of_fullest_stage(model.n_layers, layouts)
     at_once = np.where(layouts.recompute == Recompute.NONE, 0, working)
     return n_tokens / layouts.tp * (kept * _in_flight(layouts) + at_once)
+
+
+def _squares(model: ModelSpec, layouts: Layouts, n_tokens: Column, seq_len: float) -> Column:
+    """Probabilities, their dropout mask and what it leaves: 5 bytes of every square (Korthikanti et al., eq. 1)."""
+    per_layer = sum(k.n_layers * k.n_heads for k in layer_kinds(model)) / model.n_layers * 5 * seq_len
+    kept = np.where(layouts.recompute == Recompute.NONE, layers_of_fullest_stage(model.n_layers, layouts), 1)
+    return (
+        n_tokens * per_layer / layouts.tp * kept * np.where(layouts.recompute == Recompute.NONE, _in_flight(layouts), 1)
+    )
 
 
 def _in_flight(layouts: Layouts) -> Column:

@@ -1,8 +1,9 @@
 """How many parameters one chip holds under each parallel plan, experts apart from the rest.
 
-Tensor and pipeline parallelism divide all matrices; expert parallelism divides only routed experts, which are
-therefore shared out among fewer data-parallel ranks. The fullest pipeline stage counts: one more layer than the mean
-where they do not divide, and the output head (or, with tied embeddings on one stage, the shared table).
+Tensor and pipeline parallelism divide all matrices (with fewer key-value heads than ranks, each head is held by
+several); expert parallelism divides only routed experts, which are therefore shared out among fewer data-parallel
+ranks. The fullest pipeline stage counts: one more layer than the mean where they do not divide, and the output head
+(or, with tied embeddings on one stage, the shared table). Left out: norms and biases outside the layers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twobills.counts.layers import SplitBy, layer_kinds
+from twobills.counts.layers import LayerKind, SplitBy, layer_kinds
 from twobills.counts.layouts import Column, Layouts
 from twobills.counts.params import count_params
 from twobills.specs.model import ModelSpec
@@ -37,12 +38,9 @@ class ShardedParams(NamedTuple):
 def sharded_params(model: ModelSpec, layouts: Layouts) -> ShardedParams:
     """Parameters of the fullest chip."""
     stage_layers = layers_of_fullest_stage(model.n_layers, layouts)
-    dense_per_layer, expert_per_layer, largest = layouts.dp * 0, layouts.dp * 0, layouts.dp * 0
+    dense_per_layer, expert_per_layer, largest = (np.zeros_like(layouts.dp) for _ in range(3))
     for kind in layer_kinds(model):
-        routed = sum(p.weights for p in kind.projections if p.split_by is SplitBy.EXPERT)
-        whole = sum(p.weights for p in kind.projections if p.split_by is SplitBy.NONE)
-        dense = (kind.weights - routed - whole) / layouts.tp + whole + kind.small_params
-        expert = routed / (layouts.tp * layouts.ep)
+        dense, expert = _of_layer(kind, layouts)
         share = kind.n_layers / model.n_layers
         dense_per_layer = dense_per_layer + share * dense
         expert_per_layer = expert_per_layer + share * expert
@@ -61,7 +59,21 @@ def layers_of_fullest_stage(n_layers: float | Column, layouts: Layouts) -> Colum
     return np.minimum(whole, n_layers)
 
 
+def _of_layer(kind: LayerKind, layouts: Layouts) -> tuple[Column, Column]:
+    """One rank's part of a layer: all but routed experts, and these."""
+    dense, expert = np.full_like(layouts.dp, kind.small_params), np.zeros_like(layouts.dp)
+    for p in kind.projections:
+        part = p.weights / np.minimum(layouts.tp, p.max_split)
+        if p.split_by is SplitBy.EXPERT:
+            expert = expert + part / layouts.ep
+        else:
+            dense = dense + part
+    return dense, expert
+
+
 def _tables(model: ModelSpec, layouts: Layouts) -> Column:
+    """Embedding and head, with what leads from a narrower embedding to the layers and back."""
     params = count_params(model)
-    both = params.embedding + (0 if model.tied_embeddings else params.head)
-    return np.where(layouts.pp > 1, max(params.embedding, params.head), both) / layouts.tp
+    bridge = model.d_model * model.d_embedding if model.d_embedding else 0
+    both = params.embedding + (0 if model.tied_embeddings else params.head) + 2 * bridge
+    return np.where(layouts.pp > 1, max(params.embedding, params.head) + bridge, both) / layouts.tp

@@ -25,6 +25,9 @@ from twobills.specs.model import ModelSpec
 from twobills.specs.parallel import Recompute, Zero
 
 ATTENTION_BACKWARD = 2.5
+SQUARE_PASSES, SQUARE_BACKWARD = 6, 1.5
+"""Of attention without a flash kernel: scores written, softmax and dropout each read and written, then read; backward
+half as much again."""
 _HALF = DType.BF16.bytes
 _FP32 = DType.FP32.bytes
 _UPDATE_BYTES = 7 * _FP32 + _HALF
@@ -114,6 +117,10 @@ class Transfer(NamedTuple):
     group: Column
     stride: Column
     """Ranks between neighbours of the group, which decides how many of them share fast links."""
+    copies: Column
+    """Destinations that one token's bytes go to; those within one fast domain cross the network once."""
+    most_domains: float = np.inf
+    """Fast domains that one token may go to: a router may choose among few groups of experts only."""
 
 
 class StepWork(NamedTuple):
@@ -127,9 +134,18 @@ class StepWork(NamedTuple):
 
 
 def sharded_step(
-    model: ModelSpec, layouts: Layouts, seq_len: float, *, passes: Passes = Passes.TRAIN, adapted: float = 1.0
+    model: ModelSpec,
+    layouts: Layouts,
+    seq_len: float,
+    *,
+    passes: Passes = Passes.TRAIN,
+    adapted: float = 1.0,
+    square: bool = False,
 ) -> StepWork:
-    """One step of ``model`` under each plan. ``adapted``: share of the parameters that adapters add and train."""
+    """One step of ``model`` under each plan.
+
+    ``adapted``: share of the parameters that adapters add and train. ``square``: attention without a flash kernel.
+    """
     params = sharded_params(model, layouts)
     if passes is not Passes.TRAIN:
         params = params._replace(updated=params.updated * adapted)
@@ -139,6 +155,8 @@ def sharded_step(
     for i, kind in enumerate(layer_kinds(model)):
         suffix = "" if i == 0 else f" ({i + 1})"
         work += _layer_work(model, kind, layouts, n_tokens, seq_len, passes, suffix)
+        if square:
+            work.append(_square(kind, layouts, n_tokens, seq_len, passes, suffix))
         transfers += _layer_transfers(model, kind, layouts, n_tokens, passes, suffix)
     work += _head_work(model, layouts, n_tokens, passes)
     if passes.backward:
@@ -161,7 +179,8 @@ def _layer_work(
     cheap_again = _again(layouts, passes, Recompute.SELECTIVE)
     layers, streams = kind.n_layers, 1 + 2 * passes.backward
     for p in kind.projections:
-        yield _product(p, layouts, n_tokens, layers * (passes.of_products + again), p.name + suffix)
+        once_more = cheap_again if p.expands else again
+        yield _product(p, layouts, n_tokens, layers * (passes.of_products + once_more), p.name + suffix)
     heads = np.minimum(layouts.tp, kind.n_heads)
     width = kind.n_heads * kind.d_qk + kind.n_kv_heads * (kind.d_qk + kind.d_value) + kind.n_heads * kind.d_value
     yield Work(
@@ -188,6 +207,15 @@ def _layer_work(
         yield _streaming("to and from experts" + suffix, Place.LAYERS, moved, calls)
     if np.any(layouts.fp8):
         yield _casts(kind, layouts, n_tokens, suffix)
+
+
+def _square(kind: LayerKind, layouts: Layouts, n_tokens: Column, seq_len: float, passes: Passes, suffix: str) -> Work:
+    """Scores and probabilities of every head, masked half included, through memory."""
+    heads = kind.n_heads / np.minimum(layouts.tp, kind.n_heads)
+    calls = kind.n_layers * (1 + SQUARE_BACKWARD * passes.backward + _again(layouts, passes, Recompute.SELECTIVE))
+    return _streaming(
+        "attention's square" + suffix, Place.LAYERS, SQUARE_PASSES * n_tokens * seq_len * heads * _HALF, calls
+    )
 
 
 def _product(p: Projection, layouts: Layouts, n_tokens: Column, calls: Column, name: str) -> Work:
@@ -250,6 +278,7 @@ def _layer_transfers(
         calls=kind.n_layers * gathers * (both + again),
         group=layouts.tp,
         stride=layouts.dp * 0 + 1,
+        copies=layouts.dp * 0 + 1,
     )
     kv_width = kind.n_kv_heads * (kind.d_qk + kind.d_value) / np.minimum(layouts.tp, kind.n_kv_heads)
     yield Transfer(
@@ -261,6 +290,7 @@ def _layer_transfers(
         calls=kind.n_layers * (both + passes.backward + again),
         group=layouts.cp,
         stride=layouts.tp,
+        copies=layouts.dp * 0 + 1,
     )
     if kind.n_experts:
         yield Transfer(
@@ -268,10 +298,12 @@ def _layer_transfers(
             pattern=Pattern.ALL_TO_ALL,
             place=Place.LAYERS,
             hidden=Hidden.TENSOR,
-            bytes=activation * kind.n_active_experts / layouts.tp,
+            bytes=activation / layouts.tp * _mean_format(layouts),
             calls=kind.n_layers * 2 * (both + again),
             group=layouts.ep,
             stride=layouts.tp,
+            copies=layouts.dp * 0 + kind.n_active_experts,
+            most_domains=kind.n_active_groups or np.inf,
         )
 
 
@@ -298,7 +330,8 @@ def _data_transfers(layouts: Layouts, params: ShardedParams, passes: Passes, ada
             ("gradients summed", Pattern.ALL_REDUCE, _FP32 * held * graded, replicated, group),
         )
         for name, pattern, n_bytes, calls, ranks in pieces:
-            yield Transfer(name + of, pattern, Place.STEP, Hidden.DATA, n_bytes, calls, ranks, stride)
+            one = ranks * 0 + 1
+            yield Transfer(name + of, pattern, Place.STEP, Hidden.DATA, n_bytes, calls, ranks, stride, one)
         yield Transfer(
             name="gradients summed over copies" + of,
             pattern=Pattern.ALL_REDUCE,
@@ -308,6 +341,7 @@ def _data_transfers(layouts: Layouts, params: ShardedParams, passes: Passes, ada
             calls=(copies > 1) * 1.0,
             group=copies,
             stride=stride * group,
+            copies=copies * 0 + 1,
         )
 
 
@@ -321,7 +355,13 @@ def _pipeline_transfers(model: ModelSpec, layouts: Layouts, n_tokens: Column, pa
         calls=(1 + passes.backward) * layouts.interleave * layouts.n_micro * (layouts.pp > 1),
         group=layouts.pp,
         stride=layouts.n_chips / layouts.pp,
+        copies=layouts.dp * 0 + 1,
     )
+
+
+def _mean_format(layouts: Layouts) -> Column:
+    """Bytes to and from experts over 16 bits: with fp8 products tokens go out in fp8 and come back in 16 bits."""
+    return 1 - layouts.fp8 * (1 - DType.FP8.bytes / _HALF) / 2
 
 
 def _again(layouts: Layouts, passes: Passes, level: Recompute) -> Column:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class Achieved(NamedTuple):
     peak_flops_per_s: Figure
     """Of the data sheet, 16 bits: MFU's denominator."""
     log_sigma: Figure
+    square: bool = False
+    """Whether attention runs without a flash kernel; one answer for a whole table."""
 
 
 def achieved(cluster: ClusterSpec, stack: Stack, calibration: Calibration) -> Achieved:
@@ -77,12 +79,15 @@ def achieved(cluster: ClusterSpec, stack: Stack, calibration: Calibration) -> Ac
         straggling=calibration.straggling,
         peak_flops_per_s=peak,
         log_sigma=calibration.log_sigma if family in calibration.matmul_frac else calibration.log_sigma_unseen,
+        square=stack is Stack.EARLY,
     )
 
 
 def table(rows: list[Achieved]) -> Achieved:
     """Many clusters as columns."""
-    return Achieved(*(np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)))
+    names = [name for name in Achieved._fields if name != "square"]
+    columns: dict[str, Any] = {name: np.array([getattr(row, name) for row in rows]) for name in names}
+    return Achieved(**columns)
 
 
 def _of_family(fractions: Mapping[str, float], family: str) -> float:

@@ -20,12 +20,11 @@ def transfer_s(transfer: Transfer, rates: Achieved) -> Column:
     group = np.maximum(transfer.group, 1.0)
     neighbours = np.clip(rates.n_fast / transfer.stride, 1.0, group)
     inside = neighbours >= group
+    seconds: Column
     if transfer.pattern is Pattern.SEND:
         seconds = transfer.bytes / np.where(_crosses(transfer, rates), rates.slow_bytes_per_s, rates.fast_bytes_per_s)
     elif transfer.pattern is Pattern.ALL_TO_ALL:
-        near = transfer.bytes * (neighbours - 1) / group / rates.fast_bytes_per_s
-        far = transfer.bytes * (group - neighbours) / group / rates.slow_bytes_per_s
-        seconds = np.maximum(near, far)
+        seconds = _to_all_s(transfer, rates, group, neighbours)
     else:
         over_network = np.minimum(rates.fast_bytes_per_s, neighbours * rates.slow_bytes_per_s)
         rate = np.where(inside, rates.fast_bytes_per_s, over_network)
@@ -35,6 +34,18 @@ def transfer_s(transfer: Transfer, rates: Achieved) -> Column:
     latency = MESSAGE_S * np.log2(group)
     total: Column = np.where(group > 1, transfer.calls * (seconds + latency), 0.0)
     return total
+
+
+def _to_all_s(transfer: Transfer, rates: Achieved, group: Column, neighbours: Column) -> Column:
+    """Each token to ``copies`` ranks at random: once over the network to each domain that holds some, then fast links.
+
+    Ref: DeepSeek-V3, arXiv:2412.19437, section 3.2.2, its limit on one token's domains included.
+    """
+    domains = group / neighbours
+    reached = np.minimum(domains * (1 - (1 - 1 / domains) ** transfer.copies), transfer.most_domains)
+    far = transfer.bytes * reached * (1 - 1 / domains) / rates.slow_bytes_per_s
+    near = transfer.bytes * transfer.copies * (1 - 1 / neighbours) / rates.fast_bytes_per_s
+    return np.maximum(near, far)
 
 
 def _crosses(transfer: Transfer, rates: Achieved) -> np.ndarray:

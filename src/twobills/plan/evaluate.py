@@ -49,8 +49,8 @@ def evaluate(
     adapted: float = 1.0,
 ) -> Evaluated:
     """Every plan's step time and memory on chips of ``memory_bytes`` each; ``adapted`` as in ``sharded_step``."""
-    work = sharded_step(model, layouts, seq_len, passes=passes, adapted=adapted)
-    memory = sharded_memory(model, layouts, seq_len, passes=passes, adapted=adapted)
+    work = sharded_step(model, layouts, seq_len, passes=passes, adapted=adapted, square=rates.square)
+    memory = sharded_memory(model, layouts, seq_len, passes=passes, adapted=adapted, square=rates.square)
     spare = memory_bytes * (1 - FRAGMENTED_FRAC) - RESERVED_BYTES - memory.total
     return Evaluated(layouts, work, step_time(work, rates), memory, spare)
 

@@ -4,7 +4,8 @@ The batch up to which more chips still save steps grows with the tokens seen, ab
 does critical batch size scale in pre-training?, arXiv:2410.21676; exponent recalled). The height is set so that a run
 of a trillion tokens takes 4M tokens a step, as published runs do: 3.2M (GPT-3), 4M (Llama 2), 16M (Llama 3.1 405B).
 Rounded to a power of two of sequences, times whatever odd factor the number of chips has, so that the chips can share
-it out. An assumption: DeepSeek-V3 took four times as much.
+it out. Of a mixture of experts each matrix sees a part of the tokens only, so the batch is larger by the root of total
+over active parameters: that gives 36M for DeepSeek-V2 (it took 38M) and 60M for V3 (63M). An assumption.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ TOKENS_PER_STEP_AT_1T = 4e6
 EXPONENT = 0.47
 LEAST_SEQUENCES = 32
 """Of short runs, such as fine-tuning."""
-RULE = "4M tokens x (tokens / 1T)^0.47, rounded to sequences that the chips can share out"
+RULE = "4M tokens x (tokens / 1T)^0.47 x (total / active parameters)^0.5, rounded to what the chips can share"
 
 
-def default_global_batch(n_tokens: float, seq_len: int, n_chips: int) -> int:
-    """Sequences per step for a run of so many tokens; at most what the run has."""
-    wanted = TOKENS_PER_STEP_AT_1T * (n_tokens / TERA) ** EXPONENT / seq_len
+def default_global_batch(n_tokens: float, seq_len: int, n_chips: int, *, sparsity: float = 1.0) -> int:
+    """Sequences per step for a run of so many tokens; at most what the run has.
+
+    ``sparsity``: total over active parameters.
+    """
+    wanted = TOKENS_PER_STEP_AT_1T * (n_tokens / TERA) ** EXPONENT * math.sqrt(sparsity) / seq_len
     odd = n_chips // (n_chips & -n_chips)
     if odd > wanted:
         odd = 1  # too many to deal out: pipeline stages must take that factor

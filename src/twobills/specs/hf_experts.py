@@ -139,12 +139,14 @@ def _deepseek_moe(config: Config) -> MoE | None:
     if (freq := optional(config, "moe_layer_freq") or 1) != 1:
         raise SpecError(f"moe_layer_freq={freq}: only 1 is supported")
     d_expert = number(config, "moe_intermediate_size")
+    groups, all_groups = optional(config, "topk_group") or 0, optional(config, "n_group") or 0
     return MoE(
         n_experts=n_experts,
         n_active_experts=number(config, "num_experts_per_tok"),
         d_expert=d_expert,
         d_shared=(optional(config, "n_shared_experts") or 0) * d_expert,
         n_dense_first=optional(config, "first_k_dense_replace") or 0,
+        n_active_groups=groups if 0 < groups < all_groups else None,
     )
 
 

@@ -58,6 +58,8 @@ class MoE:
     """Whether the shared experts' output is scaled by a product with one column (Qwen2-MoE)."""
     n_dense_first: int = 0
     every: int = 1
+    n_active_groups: int | None = None
+    """Groups of experts that one token's experts may come from (DeepSeek's node-limited routing); None: any."""
 
     def __post_init__(self) -> None:
         _at_least(1, self, "n_experts", "n_active_experts", "d_expert", "every")

@@ -30,7 +30,7 @@ class Recompute(IntEnum):
 
     NONE = 0
     SELECTIVE = 1
-    """Everything cheap: norms, activation functions, attention's inside."""
+    """Everything cheap: norms, activation functions, attention's inside, latent attention's ways up."""
     FULL = 2
     """Each layer from its input."""
 
@@ -38,6 +38,8 @@ class Recompute(IntEnum):
 class Stack(StrEnum):
     """Software that runs the step, as far as it changes how much is moved and what is hidden."""
 
+    EARLY = "early"
+    """Megatron-LM and its like before flash attention (to 2022): attention's square is written to memory and read."""
     EAGER = "eager"
     """PyTorch operator by operator, with a flash attention kernel."""
     COMPILED = "compiled"

@@ -36,7 +36,9 @@ _SHARDING = {"full_shard": Zero.PARAMETERS, "zero-3": Zero.PARAMETERS, "shard_gr
 _FRAMEWORKS = (
     ("(megascale)", Stack.OVERLAPPED),
     ("megascale", Stack.FUSED),
-    ("nemo", Stack.OVERLAPPED),
+    ("sc21", Stack.EARLY),
+    ("nemo ", Stack.OVERLAPPED),
+    ("_nemo", Stack.OVERLAPPED),
     ("transformer engine", Stack.OVERLAPPED),
     ("megatron", Stack.FUSED),
     ("maxtext", Stack.COMPILED),
@@ -47,6 +49,10 @@ _FRAMEWORKS = (
     ("llm-foundry", Stack.EAGER),
 )
 """The first that a row names decides: the software, not who published the row."""
+
+
+AMPERE_YEAR, FLASH_YEAR = 2020, 2021
+"""Software is of its chip's time: flash attention came in 2022, and chips before Ampere ran what was there before."""
 
 
 class Skipped(NamedTuple):
@@ -97,14 +103,14 @@ def throughput_rows(rows: list[dict[str, str]], where: str) -> Iterator[Throughp
 
 def _read(row: Mapping[str, str]) -> ThroughputRow | Skipped:
     if not any(
-        _number(row, name) for name in ("tokens_per_s_per_chip", "tokens_per_s_total", "tflops_per_chip", "mfu", "hfu")
+        number(row, name) for name in ("tokens_per_s_per_chip", "tokens_per_s_total", "tflops_per_chip", "mfu", "hfu")
     ):
         return Skipped(row, False, "no throughput, TFLOP/s or MFU")
     try:
         chip = catalog.chip(row["chip"])
-        n_chips, seq_len = int(_need(row, "n_chips")), int(_need(row, "seq_len"))
-        model = _trained_at(model_of(row), seq_len)
-        fixed = _fixed(row)
+        n_chips, seq_len = int(needed(row, "n_chips")), int(needed(row, "seq_len"))
+        model = trained_at(model_of(row), seq_len)
+        fixed = fixed_of(row)
         batch = _global_batch(row, n_chips, fixed)
         if batch is None:
             return Skipped(row, False, "the batch is not stated")
@@ -121,7 +127,7 @@ def _read(row: Mapping[str, str]) -> ThroughputRow | Skipped:
         global_batch=batch,
         fixed=fixed,
         stack=stack_of(row),
-        fp8="fp8" in (row.get("precision", "") + row["note"]).lower(),
+        fp8="fp8" in (row.get("precision", "") + row.get("note", "")).lower(),
         tokens_per_s_per_chip=measured,
     )
 
@@ -132,7 +138,7 @@ def model_of(row: Mapping[str, str]) -> ModelSpec:
     named = next((spec for key, spec in catalog.models().items() if key == name), None)
     if named is not None:
         return named
-    n_layers, d_model, n_heads = (int(_number(row, key) or 0) for key in ("layers", "d_model", "n_heads"))
+    n_layers, d_model, n_heads = (int(number(row, key) or 0) for key in ("layers", "d_model", "n_heads"))
     if not (n_layers and d_model and n_heads):
         raise CatalogError(f"model {row['model']!r}: not in the catalogue, and the row does not state its shape")
     gated = row.get("gated_mlp", "") == "yes"
@@ -141,14 +147,14 @@ def model_of(row: Mapping[str, str]) -> ModelSpec:
         n_layers=n_layers,
         d_model=d_model,
         n_heads=n_heads,
-        n_kv_heads=int(_number(row, "n_kv_heads") or n_heads),
+        n_kv_heads=int(number(row, "n_kv_heads") or n_heads),
         d_head=d_model // n_heads,
-        d_ff=int(_number(row, "d_ff") or 4 * d_model),
-        vocab_size=int(_need(row, "vocab")),
-        max_seq_len=int(_need(row, "seq_len")),
+        d_ff=int(number(row, "d_ff") or 4 * d_model),
+        vocab_size=int(needed(row, "vocab")),
+        max_seq_len=int(needed(row, "seq_len")),
         gated_mlp=gated,
         norm=Norm.RMS if gated else Norm.LAYER,
-        n_learned_positions=0 if gated else int(_need(row, "seq_len")),
+        n_learned_positions=0 if gated else int(needed(row, "seq_len")),
         tied_embeddings=not gated,
         parallel_block="parallel block" in row.get("note", ""),
     )
@@ -163,23 +169,32 @@ def stack_of(row: Mapping[str, str]) -> Stack:
     degrees = _degrees(row.get("parallelism", ""))
     if "fsdp" in degrees and not {"tp", "pp"} & degrees.keys():
         return Stack.COMPILED
-    return Stack.OVERLAPPED if "h100" in row["chip"] or "200" in row["chip"] else Stack.FUSED
+    if (catalog.chip(row["chip"]).year or 0) > FLASH_YEAR:
+        return Stack.OVERLAPPED
+    return Stack.EARLY if _recomputed(row) or (catalog.chip(row["chip"]).year or 0) < AMPERE_YEAR else Stack.FUSED
 
 
-def _trained_at(model: ModelSpec, seq_len: int) -> ModelSpec:
+def _recomputed(row: Mapping[str, str]) -> bool:
+    """Whether a row says that layers were recomputed: in words, or by stating hardware FLOP/s and no model FLOP/s."""
+    said = "activation checkpointing" in row.get("note", "").lower()
+    return said or bool(row.get("hfu_reported") and not row.get("mfu_reported"))
+
+
+def trained_at(model: ModelSpec, seq_len: int) -> ModelSpec:
     """Learned positions are as many as the sequence is long; others stretch."""
     positions = seq_len if model.n_learned_positions else 0
     return replace(model, max_seq_len=max(model.max_seq_len, seq_len), n_learned_positions=positions)
 
 
-def _fixed(row: Mapping[str, str]) -> Fixed:
+def fixed_of(row: Mapping[str, str]) -> Fixed:
+    """What of the parallel plan a row states; what it does not is free."""
     degrees = _degrees(row["parallelism"])
     stated = bool(degrees)
     zero = _SHARDING.get(row.get("sharding", "").lower())
     if zero is None and "fsdp" in degrees:
         zero = Zero.PARAMETERS
-    micro = _number(row, "micro_batch")
-    local = re.search(r"local batch (\d+)", row["note"])
+    micro = number(row, "micro_batch")
+    local = re.search(r"local batch (\d+)", row.get("note", ""))
     if micro is None and local and "pp" not in degrees:
         micro = float(local.group(1))
     interleaved = re.search(r"(\d+) stages per rank", row["parallelism"])
@@ -191,7 +206,8 @@ def _fixed(row: Mapping[str, str]) -> Fixed:
         zero=zero,
         interleave=int(interleaved.group(1)) if interleaved else None,
         micro_batch=micro,
-        recompute=_RECOMPUTE.get(row.get("activation_checkpointing", "").lower()),
+        recompute=_RECOMPUTE.get(row.get("activation_checkpointing", "").lower())
+        or (Recompute.FULL if _recomputed(row) else None),
     )
 
 
@@ -205,34 +221,35 @@ def _degrees(parallelism: str) -> dict[str, int]:
 
 def _global_batch(row: Mapping[str, str], n_chips: int, fixed: Fixed) -> float | None:
     """Sequences per step: stated, or the batch per replica times the replicas."""
-    if stated := _number(row, "global_batch_seqs"):
+    if stated := number(row, "global_batch_seqs"):
         return stated
-    if tokens := _number(row, "global_batch_tokens"):
-        return tokens / _need(row, "seq_len")
+    if tokens := number(row, "global_batch_tokens"):
+        return tokens / needed(row, "seq_len")
     replicas = n_chips / ((fixed.tp or 1) * (fixed.pp or 1) * (fixed.cp or 1))
-    if per_replica := re.search(r"(?:local batch|batch/DP) (\d+)", row["note"]):
+    if per_replica := re.search(r"(?:local batch|batch/DP) (\d+)", row.get("note", "")):
         return float(per_replica.group(1)) * replicas
     if fixed.micro_batch:
-        return fixed.micro_batch * (_number(row, "grad_accum") or 1.0) * replicas
+        return fixed.micro_batch * (number(row, "grad_accum") or 1.0) * replicas
     return None
 
 
 def _tokens_per_s_per_chip(row: Mapping[str, str], model: ModelSpec, cluster: ClusterSpec, seq_len: int) -> float:
     """What was measured; from FLOP/s as such tables count them (6N and the whole square) if tokens are not given."""
-    if stated := _number(row, "tokens_per_s_per_chip"):
+    if stated := number(row, "tokens_per_s_per_chip"):
         return stated
-    if total := _number(row, "tokens_per_s_total"):
+    if total := number(row, "tokens_per_s_total"):
         return total / cluster.n_chips
     per_token = 6 * count_params(model).total + 12 * model.n_layers * model.n_heads * model.d_head * seq_len
-    if (mfu := _number(row, "mfu")) is None:
-        tflops = _number(row, "tflops_per_chip")
+    if (mfu := number(row, "mfu")) is None:
+        tflops = number(row, "tflops_per_chip")
         if tflops is None:
             raise DataError("only a hardware FLOP/s is given, and its convention is not stated")
         return tflops * TERA / per_token
     return mfu * (cluster.train_peak or 0.0) / per_token
 
 
-def _number(row: Mapping[str, str], key: str) -> float | None:
+def number(row: Mapping[str, str], key: str) -> float | None:
+    """A cell as a number, None if it is empty. Raises DataError if it is something else."""
     text = row.get(key, "")
     if not text:
         return None
@@ -242,11 +259,12 @@ def _number(row: Mapping[str, str], key: str) -> float | None:
         raise DataError(f"{key}={text!r}: not a number") from None
 
 
-def _need(row: Mapping[str, str], key: str) -> float:
-    number = _number(row, key)
-    if number is None:
+def needed(row: Mapping[str, str], key: str) -> float:
+    """A cell that must hold a number. Raises DataError."""
+    value = number(row, key)
+    if value is None:
         raise DataError(f"{key} is missing")
-    return number
+    return value
 
 
 def _plain(name: str) -> str:
