@@ -80,9 +80,10 @@ def show_bytes(n: float) -> str:
 
 
 def show_energy(joules: float) -> str:
-    """Joules, or kWh once they are worth it."""
+    """Joules, or kWh, MWh, GWh once they are worth it."""
     if abs(joules) >= JOULES_PER_KWH:
-        return f"{significant(joules / JOULES_PER_KWH)} kWh"
+        kwh = joules / JOULES_PER_KWH
+        return _prefixed(kwh, " ", (("GWh", 1e6), ("MWh", 1e3), ("kWh", 1.0)))
     return _prefixed(joules, " ", _SI) + "J" if joules else "0 J"
 
 
@@ -101,6 +102,11 @@ def show_seconds(seconds: float) -> str:
     if seconds < 2 * SECONDS_PER_DAY:
         return f"{sign}{significant(seconds / SECONDS_PER_HOUR)} h"
     return f"{sign}{significant(seconds / SECONDS_PER_DAY)} days"
+
+
+def show_hours(seconds: float) -> str:
+    """Seconds as hours with a decimal prefix: ``27.9M h``."""
+    return f"{show_count(seconds / SECONDS_PER_HOUR)} h"
 
 
 def show_usd(usd: float) -> str:

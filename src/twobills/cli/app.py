@@ -13,7 +13,7 @@ from twobills.cli.chips import chips_app
 from twobills.cli.generate import generate
 from twobills.cli.ledger import ledger_app
 from twobills.cli.machine import machine
-from twobills.cli.plan import plan
+from twobills.cli.plan import plan_app
 from twobills.cli.run import run
 from twobills.cli.serve import serve
 from twobills.cli.train import train
@@ -37,8 +37,9 @@ _RUN_EXTRA = {
     "prometheus_client",
 }
 
-for command in (run, train, serve, generate, plan, machine):
+for command in (run, train, serve, generate, machine):
     app.command()(command)
+app.add_typer(plan_app, name="plan")
 app.add_typer(chips_app, name="chips")
 app.add_typer(ledger_app, name="ledger")
 

@@ -1,30 +1,54 @@
-"""``twobills plan``: both bills and the day on which the second overtakes the first."""
+"""``twobills plan``: both bills and the day on which the second overtakes the first; or one of them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from twobills.cli.options import AsJson, ChipHourPrice
+from twobills.cli.options import AsJson, CatalogFile, ChipHourPrice
+from twobills.cli.plan_training import plan_training
 from twobills.cli.runtime import restart_with_settings
 
+DEFAULT = "bills"
 
+
+class PlanGroup(TyperGroup):
+    """``plan MODEL`` is ``plan bills MODEL``: what does not begin with a command of the group is for the default."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments, the default command put before them where none is named."""
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+plan_app = typer.Typer(
+    cls=PlanGroup,
+    no_args_is_help=True,
+    help="Predict both bills of a model (`plan MODEL ...`, options: `plan bills --help`) or one of them.",
+)
+plan_app.command("training")(plan_training)
+
+
+@plan_app.command(DEFAULT)
 def plan(
-    model: Annotated[
-        str,
-        typer.Argument(help="A catalogue name, a config.json or a model folder (Llama and Qwen3 shapes)."),
-    ],
+    model: Annotated[str, typer.Argument(help="A catalogue name, a config.json or a model folder.")],
     tokens: Annotated[str, typer.Option(help="Tokens to train on, like 15T or 2e9.")],
     chips: Annotated[
-        str, typer.Option(help="A chip of the catalogue, or `this` to measure this machine.")
+        str,
+        typer.Option(
+            help="NAME:COUNT to train on (one of them serves), or `this` to measure this machine.",
+        ),
     ] = "h100-sxm",
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences per training step.")] = 8,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Sequences per training step.")] = None,
     seq_len: Annotated[int | None, typer.Option(min=1, help="Training sequence length, tokens.")] = None,
     prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens per prompt.")] = 1000,
     answer_tokens: Annotated[int, typer.Option(min=1, help="Tokens per answer.")] = 300,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight at once.")] = 16,
     usd_per_chip_hour: ChipHourPrice = None,
+    catalog_file: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict both bills of a model on one chip, and where they cross."""
@@ -35,13 +59,14 @@ def plan(
     request = PlanRequest(
         model=model,
         tokens=tokens,
-        chip=chips,
+        chips=chips,
         batch_size=batch_size,
         seq_len=seq_len,
         prompt_tokens=prompt_tokens,
         answer_tokens=answer_tokens,
         concurrency=concurrency,
         usd_per_chip_hour=usd_per_chip_hour,
+        catalog_file=catalog_file,
     )
     measured = None
     if chips == "this":

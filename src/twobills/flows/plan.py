@@ -1,4 +1,8 @@
-"""Both predicted bills of a model on one chip: to train it once, and to serve a load for ever."""
+"""Both predicted bills of a model: to train it once on any chips, and to serve a load on one of them for ever.
+
+On the machine one sits at (``this``) training is our own trainer's, from measured rates; elsewhere it is
+``plan.training``'s. One chip serves, at its data sheet's rates times fractions that are the same for every chip.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ import math
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twobills.counts.params import count_params
-from twobills.errors import CatalogError, RequestError
+from twobills.flows.plan_training import TrainingRequest, parse_chips, planned_run, quantity, resolve_model
+from twobills.flows.training_document import assumptions, run_plan_to_json
 from twobills.money.bill import busy_usd
 from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rented
 from twobills.perf.datasheet import machine_from_datasheet
@@ -18,16 +23,16 @@ from twobills.plan.life import life
 from twobills.plan.local import plan_training, training_plan_to_json
 from twobills.report.documents import SCHEMA
 from twobills.specs import catalog
+from twobills.specs.calibration import published_calibration
 from twobills.specs.dtype import DType
 from twobills.specs.hardware import MachineSpec
-from twobills.specs.hf import read_config
 from twobills.specs.model import ModelSpec
 from twobills.specs.serving import KV_BLOCK_TOKENS, ServingSpec
 from twobills.specs.training import TrainingSpec
 from twobills.specs.workload import Workload
-from twobills.units import parse_count
 
 MAX_TRAIN_SEQ_LEN = 4096
+LOCAL_BATCH_SIZE = 8
 ROUNDS = 4
 """The load is simulated for so many rounds of all clients, enough for a steady state."""
 
@@ -38,72 +43,89 @@ class PlanRequest:
 
     model: str
     tokens: str
-    chip: str
-    batch_size: int
+    chips: str
+    batch_size: int | None
     seq_len: int | None
     prompt_tokens: int
     answer_tokens: int
     concurrency: int
     usd_per_chip_hour: float | None
+    catalog_file: Path | None = None
 
 
-def plan_both(asked: PlanRequest, machine: MachineSpec | None, dtype: DType | None) -> dict[str, Any]:
-    """The document that ``twobills plan --json`` prints. ``machine`` is a measured one; None reads the data sheet."""
-    model = resolve_model(asked.model)
-    if machine is None:
-        machine, dtype = machine_from_datasheet(catalog.chip(asked.chip)), DType.BF16
-    rates = _rates(machine, asked.usd_per_chip_hour)
-    training = _training(asked, model, dtype or DType.BF16)
-    train_plan = plan_training(model, training, machine, rates)
+class _Trained(NamedTuple):
+    """The training half."""
+
+    document: dict[str, Any]
+    total_usd: float
+    rates: Rates
+    n_chips: int
+    assumed: list[str]
+
+
+def plan_both(asked: PlanRequest, measured: MachineSpec | None, dtype: DType | None) -> dict[str, Any]:
+    """The document that ``twobills plan --json`` prints. ``measured``: this machine; None reads data sheets."""
+    model = resolve_model(asked.model, asked.catalog_file)
+    if measured is None:
+        chip = catalog.chip(parse_chips(asked.chips)[0], asked.catalog_file)
+        machine, dtype = machine_from_datasheet(chip), DType.BF16
+        trained = _trained_on_datasheet(asked)
+    else:
+        trained, machine = _trained_here(asked, model, measured, dtype or DType.BF16), measured
     load = Workload(
         n_requests=ROUNDS * asked.concurrency,
         prompt_tokens=asked.prompt_tokens,
         answer_tokens=asked.answer_tokens,
         concurrency=asked.concurrency,
     )
-    serve_plan = plan_inference(model, _serving(load, training.dtype), load, machine, rates)
+    serve_plan = plan_inference(model, _serving(load, dtype or DType.BF16), load, machine, trained.rates)
     usd_per_request = busy_usd(serve_plan.bill) / load.n_requests
-    machine_usd = machine_usd_per_day(rates, n_chips=machine.n_chips, watts_per_chip=machine.chip.watts)
-    points = life(train_plan.bill.total_usd, usd_per_request, machine_usd)
+    machine_usd = machine_usd_per_day(trained.rates, n_chips=machine.n_chips, watts_per_chip=machine.chip.watts)
+    points = life(trained.total_usd, usd_per_request, machine_usd)
     return {
         "schema": SCHEMA,
         "model": {"name": model.name, "n_params": count_params(model).total},
         "chip": {
             "name": machine.chip.name,
-            "n_chips": machine.n_chips,
+            "n_chips": trained.n_chips,
+            "n_serving_chips": machine.n_chips,
             "rates_of_work": machine.efficiency.source.value,
         },
-        "training": training_plan_to_json(train_plan),
+        "training": trained.document,
         "inference": inference_plan_to_json(serve_plan),
         "usd_per_request": usd_per_request,
         "life": [point.to_json() for point in points],
-        "assumed": _assumed(rates, machine),
+        "assumed": [*trained.assumed, *_assumed(trained.rates, machine)],
     }
 
 
-def resolve_model(name: str) -> ModelSpec:
-    """A catalogue name, a ``config.json`` or a folder with one. Raises RequestError if it is none of them."""
-    path = Path(name)
-    if path.is_dir():
-        return read_config(path / "config.json")
-    if path.is_file():
-        return read_config(path)
-    try:
-        return catalog.model(name)
-    except CatalogError as error:
-        raise RequestError(f"{error}; a path to a config.json or a model folder works too") from None
+def _trained_on_datasheet(asked: PlanRequest) -> _Trained:
+    request = TrainingRequest(
+        model=asked.model,
+        tokens=asked.tokens,
+        chips=asked.chips,
+        batch_size=asked.batch_size,
+        seq_len=asked.seq_len,
+        usd_per_chip_hour=asked.usd_per_chip_hour,
+        catalog_file=asked.catalog_file,
+    )
+    plan = planned_run(request).plan
+    assumed = [f"training: {line}" for line in assumptions(plan, published_calibration())]
+    return _Trained(run_plan_to_json(plan), plan.bill.total_usd, plan.bill.rates, plan.cluster.n_chips, assumed)
+
+
+def _trained_here(asked: PlanRequest, model: ModelSpec, machine: MachineSpec, dtype: DType) -> _Trained:
+    rates = _rates(machine, asked)
+    plan = plan_training(model, _training(asked, model, dtype), machine, rates)
+    return _Trained(training_plan_to_json(plan), plan.bill.total_usd, rates, machine.n_chips, [])
 
 
 def _training(asked: PlanRequest, model: ModelSpec, dtype: DType) -> TrainingSpec:
-    try:
-        n_tokens = parse_count(asked.tokens)
-    except ValueError as error:
-        raise RequestError(f"--tokens {error}") from None
+    n_tokens = quantity("--tokens", asked.tokens)
     seq_len = asked.seq_len or min(model.max_seq_len, MAX_TRAIN_SEQ_LEN)
-    n_steps = math.ceil(n_tokens / (asked.batch_size * seq_len))
-    if n_steps < 1:
-        raise RequestError(f"--tokens {asked.tokens}: must be above 0")
-    return TrainingSpec(n_steps=n_steps, batch_size=asked.batch_size, seq_len=seq_len, dtype=dtype, heldout_tokens=0)
+    batch_size = asked.batch_size or LOCAL_BATCH_SIZE
+    n_steps = math.ceil(n_tokens / (batch_size * seq_len))
+    return TrainingSpec(n_steps=n_steps, batch_size=batch_size, seq_len=seq_len, dtype=dtype, heldout_tokens=0)
 
 
 def _serving(load: Workload, dtype: DType) -> ServingSpec:
@@ -118,10 +140,10 @@ def _serving(load: Workload, dtype: DType) -> ServingSpec:
     )
 
 
-def _rates(machine: MachineSpec, usd_per_chip_hour: float | None) -> Rates:
-    if usd_per_chip_hour is None:
-        return rented(catalog.chip_price(machine.chip.name))
-    return at_user_price(usd_per_chip_hour, as_of=date.today().isoformat())
+def _rates(machine: MachineSpec, asked: PlanRequest) -> Rates:
+    if asked.usd_per_chip_hour is not None:
+        return at_user_price(asked.usd_per_chip_hour, as_of=date.today().isoformat())
+    return rented(catalog.chip_price(machine.chip.name, asked.catalog_file))
 
 
 def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:
@@ -132,5 +154,5 @@ def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:
     if rates.assumed:
         assumed.append(f"price: {rates.source}")
     if machine.efficiency.source.value == "data sheet":
-        assumed.append("speed: fractions of the data sheet's peaks, the same for every chip")
+        assumed.append("speed of serving: fractions of the data sheet's peaks, the same for every chip")
     return assumed
