@@ -84,8 +84,13 @@ def _forward_memory(model: ModelSpec, layouts: Layouts, seq_len: float) -> Shard
     )
 
 
-def activation_bytes_per_token(model: ModelSpec, kind: LayerKind, recompute: Recompute) -> float:
-    """Bytes that one token leaves for backward in one layer, before any splitting."""
+def activation_bytes_per_token(
+    model: ModelSpec, kind: LayerKind, recompute: Recompute, *, fp8: Column | float = 0.0
+) -> Column | float:
+    """Bytes that one token leaves for backward in one layer, before any splitting.
+
+    Inputs of fp8 products are kept in fp8, and so is what enters the activation function (DeepSeek-V3, section 3.3.3).
+    """
     if recompute is Recompute.FULL:
         return model.d_model * _HALF
     attention = kind.n_heads * kind.d_qk + kind.n_kv_heads * (kind.d_qk + kind.d_value) + kind.n_heads * kind.d_value
@@ -93,14 +98,15 @@ def activation_bytes_per_token(model: ModelSpec, kind: LayerKind, recompute: Rec
         narrow = sum(p.rows for p in kind.projections if p.expands)
         attention = narrow + kind.n_heads * kind.d_value
     into_mlp = (2 if kind.gated else 1) * kind.d_ff
-    kept = 2 * model.d_model + attention + into_mlp + kind.n_active_experts * model.d_model
+    streamed = 2 * model.d_model + attention
+    multiplied = into_mlp + kind.n_active_experts * model.d_model
     if recompute is Recompute.NONE:
-        kept += kind.n_norms * model.d_model + kind.d_ff
-    return kept * _HALF
+        multiplied += kind.n_norms * model.d_model + kind.d_ff
+    return streamed * _HALF + multiplied * (_HALF - fp8 * (_HALF - DType.FP8.bytes))
 
 
 def _activations(model: ModelSpec, layouts: Layouts, n_tokens: Column) -> Column:
-    per_layer = [_mean_per_layer(model, level) for level in Recompute]
+    per_layer = [_mean_per_layer(model, level, layouts.fp8) for level in Recompute]
     working = max(activation_bytes_per_token(model, kind, Recompute.NONE) for kind in layer_kinds(model))
     kept = np.choose(layouts.recompute.astype(int), per_layer) * layers_of_fullest_stage(model.n_layers, layouts)
     at_once = np.where(layouts.recompute == Recompute.NONE, 0, working)
@@ -123,9 +129,10 @@ def _in_flight(layouts: Layouts) -> Column:
     return np.minimum(layouts.n_micro, stages * interleaved)
 
 
-def _mean_per_layer(model: ModelSpec, recompute: Recompute) -> float:
+def _mean_per_layer(model: ModelSpec, recompute: Recompute, fp8: Column) -> Column:
     kinds = layer_kinds(model)
-    return sum(k.n_layers * activation_bytes_per_token(model, k, recompute) for k in kinds) / model.n_layers
+    whole = sum(k.n_layers * activation_bytes_per_token(model, k, recompute, fp8=fp8) for k in kinds)
+    return np.asarray(whole / model.n_layers + 0 * fp8)
 
 
 def _logits(model: ModelSpec, layouts: Layouts, n_tokens: Column) -> Column:
