@@ -40,7 +40,9 @@ def chip(name: str, extra: Path | None = None) -> ChipSpec:
     if len(meant) > 1:
         raise CatalogError(f"chip {name!r}: may mean {' or '.join(row.name for row in meant)}; say which")
     if not meant:
-        raise CatalogError(f"chip {name!r}: not in the catalogue; {_near(key, rows)}`twobills chips list` shows all")
+        raise CatalogError(
+            f"chip {name!r}: not in the catalogue; {_near_chips(key, rows)}`twobills chips list` shows all"
+        )
     return meant[0]
 
 
@@ -153,8 +155,12 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "-").replace(" ", "-")
 
 
-def _near(key: str, rows: Mapping[str, ChipSpec]) -> str:
-    names = {_plain(alias): row.name for row in rows.values() for alias in (row.name, *row.aliases)}
+def _near_chips(key: str, rows: Mapping[str, ChipSpec]) -> str:
+    return _near(key, {_plain(alias): row.name for row in rows.values() for alias in (row.name, *row.aliases)})
+
+
+def _near(key: str, names: Mapping[str, str]) -> str:
+    """The names near what was written, by how they are written."""
     near = list(dict.fromkeys(names[match] for match in get_close_matches(key, names, n=6, cutoff=0.6)))[:3]
     return f"near it: {', '.join(near)}; " if near else ""
 
@@ -163,4 +169,5 @@ def _find(rows: Mapping[str, T], name: str, what: str) -> T:
     try:
         return rows[name.lower()]
     except KeyError:
-        raise CatalogError(f"{what} {name!r}: not in the catalogue; it has {', '.join(sorted(rows))}") from None
+        near = _near(_plain(name), {row: row for row in rows}) or f"it has {', '.join(sorted(rows))}; "
+        raise CatalogError(f"{what} {name!r}: not in the catalogue; {near.removesuffix('; ')}") from None

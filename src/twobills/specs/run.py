@@ -60,13 +60,16 @@ class TrainingRun:
             )
         if self.dtype not in TRAINING_DTYPES:
             raise SpecError(f"dtype={self.dtype}: a run is in one of {', '.join(TRAINING_DTYPES)}")
-        if (self.job is JobKind.LORA) != (self.lora_rank is not None):
-            raise SpecError(f"lora_rank={self.lora_rank}: a run of kind lora has one and no other has; job={self.job}")
-        if self.lora_rank is not None and self.lora_rank < 1:
-            raise SpecError(f"lora_rank={self.lora_rank}: must be at least 1")
-        if (self.job is JobKind.DISTILL) != (self.teacher is not None):
-            given = "none" if self.teacher is None else self.teacher.name
-            raise SpecError(f"teacher={given}: a run of kind distill has one and no other has; job={self.job}")
+        if self.job is JobKind.LORA and self.lora_rank is None:
+            raise SpecError("lora_rank: not given; a lora run needs the rank of its adapters")
+        if self.lora_rank is not None and (self.job is not JobKind.LORA or self.lora_rank < 1):
+            raise SpecError(
+                f"lora_rank={self.lora_rank}: must be at least 1, and only a lora run has one; job={self.job}"
+            )
+        if self.job is JobKind.DISTILL and self.teacher is None:
+            raise SpecError("teacher: not given; a distill run needs the model that it learns from (--teacher)")
+        if self.teacher is not None and self.job is not JobKind.DISTILL:
+            raise SpecError(f"teacher={self.teacher.name}: only a distill run has one; job={self.job}")
 
     @property
     def tokens_per_step(self) -> int:
