@@ -64,7 +64,8 @@ CALIBRATION = Calibration(
     straggling=0.01,
     log_sigma=0.1,
     log_sigma_unseen=0.3,
-    log_sigma_run=0.3,
+    run_low=0.8,
+    run_high=2.5,
     source="a test",
     as_of="2026-01-01",
 )

@@ -48,8 +48,10 @@ class Calibration:
     """Standard deviation of ln(actual / forecast), each source left out in turn; not a parameter."""
     log_sigma_unseen: float
     """The same for a hardware family that was not fitted, from leaving families out."""
-    log_sigma_run: float
-    """The same for the chip-hours of whole published runs, whose batch, software and accounting are mostly unstated."""
+    run_low: float
+    """Chip-hours that whole published runs reported over those forecast: the 5th percentile ..."""
+    run_high: float
+    """... and the 95th: experiments, other stages and slower software are in the reports and not in a forecast."""
     source: str
     as_of: str
 
@@ -91,7 +93,8 @@ def unflatten(values: Mapping[str, float], like: Calibration) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "log_sigma": like.log_sigma,
         "log_sigma_unseen": like.log_sigma_unseen,
-        "log_sigma_run": like.log_sigma_run,
+        "run_low": like.run_low,
+        "run_high": like.run_high,
         "source": like.source,
         "as_of": like.as_of,
     }

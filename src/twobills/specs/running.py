@@ -65,6 +65,8 @@ class Running:
     """Per chip, out of device memory."""
     checkpoint_write_bytes_per_s: float
     """Per chip, to and from storage that survives the failure."""
+    pauses_frac: float
+    """Rollbacks, debugging and waiting, as a share of the run's other time; machine failures are counted apart."""
     evaluation_frac: float
     """Evaluation during the run, as a share of its training time."""
     pue: float
@@ -180,6 +182,7 @@ _LIMITS = {
     "decline_oom_per_year": (0.0, 2.0),
     "cost_of_capital_frac": (0.0, 1.0),
     "utilization_frac": (0.0, 1.0),
+    "pauses_frac": (0.0, 10.0),
     "evaluation_frac": (0.0, 10.0),
 }
 _NEVER_ZERO = {

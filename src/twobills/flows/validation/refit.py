@@ -10,6 +10,8 @@ from twobills.flows.validation.left_out import family_of, left_out, log_sigma, s
 from twobills.flows.validation.rows import ThroughputRow
 from twobills.specs.calibration import Calibration, flatten
 
+SPREADS = ("log_sigma", "log_sigma_unseen", "run_low", "run_high")
+
 
 def refit(rows: Sequence[ThroughputRow], start: Calibration, *, source: str, as_of: str) -> Calibration:
     """Fitted to ``rows``; ``log_sigma`` from leaving out sources, ``log_sigma_unseen`` from leaving out families."""
@@ -33,9 +35,9 @@ def to_toml(calibration: Calibration) -> str:
     ]
     values = flatten(calibration)
     single = [f"{name} = {value:.4g}" for name, value in values.items() if "." not in name]
-    sigmas = [f"{name} = {getattr(calibration, name):.4g}" for name in ("log_sigma", "log_sigma_unseen")]
+    spreads = [f"{name} = {getattr(calibration, name):.4g}" for name in SPREADS]
     cited = [f'source = "{calibration.source}"', f'as_of = "{calibration.as_of}"']
-    lines = [*head, *single, *sigmas, f"log_sigma_run = {calibration.log_sigma_run:.4g}", *cited]
+    lines = [*head, *single, *spreads, *cited]
     section = ""
     for name, value in values.items():
         table, _, key = name.partition(".")
