@@ -183,6 +183,11 @@ def test_chips_whose_links_nobody_knows_do_not_win() -> None:
         search(unlinked)
 
 
+def test_sequences_longer_than_the_models_are_refused() -> None:
+    with pytest.raises(SpecError, match="has positions for 131072"):
+        search(offer(), job=JOB._replace(seq_len=200000))
+
+
 def test_only_formats_that_were_offered_are_used() -> None:
     assert {plan.dtype for plan in search(offer(dtypes=(DType.BF16,))).front} == {DType.BF16}
     assert {plan.dtype for plan in search(offer(dtypes=(DType.FP8,))).front} == {DType.FP8}

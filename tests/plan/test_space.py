@@ -58,7 +58,7 @@ def plainly(model: ModelSpec, n_chips: int, n_fast: int, global_batch: int, seq_
     """All plans by loops over all numbers up to the chips, each rule a line; written apart from the code it tests."""
     n_experts = model.moe.n_experts if model.moe else 1
     widths = [model.d_ff, *([model.moe.d_expert] if model.moe else [])]
-    found = set()
+    found: set[tuple[int, ...]] = set()
     up_to = range(1, n_chips + 1)
     for tp, pp, cp, dp in product(up_to, repeat=4):
         if tp * pp * cp * dp != n_chips or global_batch % dp or pp > model.n_layers:

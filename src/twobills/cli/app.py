@@ -15,6 +15,7 @@ from twobills.cli.ledger import ledger_app
 from twobills.cli.machine import machine
 from twobills.cli.plan import plan_app
 from twobills.cli.run import run
+from twobills.cli.search import search_app
 from twobills.cli.serve import serve
 from twobills.cli.train import train
 from twobills.errors import MissingExtraError, TwobillsError
@@ -42,6 +43,7 @@ for command in (run, train, serve, generate, machine):
 app.add_typer(plan_app, name="plan")
 app.add_typer(chips_app, name="chips")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(search_app, name="search")
 
 
 def _show_version(wanted: bool) -> None:

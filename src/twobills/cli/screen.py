@@ -18,6 +18,7 @@ from twobills.report.tables import STAMPS, Table
 LEAST_FIRST = (
     *("Bytes", "FLOPs", "Tokens", "Price gap", "Share in a year", "Machines", "Energy", "Energy is"),
     *("Price is", "Year", "Linked", "W", "Links GB/s", "Made for", "B/kFLOP", "$/PFLOP-h", "Region"),
+    *("Computing", "Step", "$/Ttok", "MFU", "Settings"),
 )
 """Columns that a narrow screen can do without, the first to go first."""
 PLAIN_WIDTH = 120

@@ -130,6 +130,8 @@ def search_training(
 
     Raises SpecError if no offer has a plan that fits, with each one's reason.
     """
+    if job.seq_len > job.model.max_seq_len:
+        raise SpecError(f"seq_len={job.seq_len}: {job.model.name} has positions for {job.model.max_seq_len}")
     scans, refused = [], []
     for offer in offers:
         try:
