@@ -1,22 +1,23 @@
 """The predicted training bill of any model on any chips: steps, days, megawatt-hours, dollars, with what goes wrong.
 
 Tokens make steps, each as long as the fastest parallel plan that fits takes (``plan.chosen_step``). Evaluation comes
-on top as a share of the training time, then checkpoints, work done twice and restarts (``plan.failures``). Joules are
-counted at the server's plug: rated chip watts x server's factor x mean draw; the facility's are PUE times that.
-Intervals combine, in logarithms, the step forecast's error with the ranges that sources give for the time between
-failures, the share of evaluation and, in energy, the mean draw, the server's factor and PUE. Left out: data
-preparation, experiments before the run, hyperparameter search, waiting for machines, price changes.
+on top as a share of the training time, then checkpoints, work done twice and restarts (``plan.failures``), then
+pauses. Joules are counted at the server's plug: rated chip watts x server's factor x mean draw; the facility's are
+PUE times that. A step's interval is the step forecast's error. A run's is how far the hours that published runs
+reported ended from such forecasts (``Calibration.run_low``, ``run_high``), combined in logarithms with the ranges
+that sources give: for lost work the time between failures, in energy the mean draw, the server's factor and PUE.
+Left out: data preparation, experiments before the run, hyperparameter search, waiting for machines, price changes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from twobills.counts.flops import train_flops_per_token
 from twobills.counts.params import count_params
-from twobills.counts.sharded_step import Passes
 from twobills.counts.sharded_totals import executed_flops, moved_bytes
 from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates
@@ -71,6 +72,8 @@ class RunPlan(NamedTuple):
     running: Running
     step: ChosenStep
     goodput: Goodput
+    pauses_s: float
+    """Rollbacks, debugging, waiting: wall seconds beyond what machine failures cost."""
     checkpoint_bytes: float
     bill: Bill
     figures: RunFigures
@@ -97,7 +100,8 @@ def plan_run(
     useful_s = train_s * (1 + running.evaluation_frac)
     failing = failing_run(useful_s, cluster.n_chips, checkpoint_bytes, running)
     spent = goodput(failing)
-    bill = price(_usage(run, cluster, running, step, train_s, spent), rates)
+    pauses_s = spent.wall_s * running.pauses_frac
+    bill = price(_usage(run, cluster, running, step, train_s, spent, pauses_s), rates)
     return RunPlan(
         model=model,
         run=run,
@@ -105,16 +109,24 @@ def plan_run(
         running=running,
         step=step,
         goodput=spent,
+        pauses_s=pauses_s,
         checkpoint_bytes=checkpoint_bytes,
         bill=bill,
-        figures=_figures(model, run, cluster, running, step, failing, bill),
+        figures=_figures(model, run, cluster, running, step, failing, bill, calibration),
     )
 
 
-def model_flops_per_token(model: ModelSpec, run: TrainingRun, passes: Passes) -> float:
-    """Model FLOPs of one token, the MFU's numerator; adapters spare the weights' gradients, a third of the products."""
-    whole = train_flops_per_token(model, run.seq_len)
-    return whole - 2 * count_params(model).matmul_active if passes is Passes.ADAPT else whole
+def model_flops_per_token(model: ModelSpec, run: TrainingRun) -> float:
+    """Model FLOPs of one token, the MFU's numerator.
+
+    Adapters spare the weights' gradients, a third of the products; a teacher adds its forward pass.
+    """
+    flops = train_flops_per_token(model, run.seq_len)
+    if run.job is JobKind.LORA:
+        flops -= 2 * count_params(model).matmul_active
+    if run.teacher is not None:
+        flops += train_flops_per_token(run.teacher, run.seq_len) / 3
+    return flops
 
 
 def server_watts(cluster: ClusterSpec, running: Running) -> float | None:
@@ -130,7 +142,13 @@ def step_flops(step: ChosenStep) -> float:
 
 
 def _usage(
-    run: TrainingRun, cluster: ClusterSpec, running: Running, step: ChosenStep, train_s: float, spent: Goodput
+    run: TrainingRun,
+    cluster: ClusterSpec,
+    running: Running,
+    step: ChosenStep,
+    train_s: float,
+    spent: Goodput,
+    pauses_s: float,
 ) -> Usage:
     tables = [step.student, *([step.teacher] if step.teacher else [])]
     flops_per_s = step_flops(step) / step.seconds
@@ -150,7 +168,7 @@ def _usage(
     phases = {PHASE_OF[run.job]: used(train_s, tokens=run.n_tokens, stepping_s=train_s)}
     if running.evaluation_frac:
         phases[Phase.EVALUATE] = used(train_s * running.evaluation_frac)
-    phases[Phase.LOST] = used(spent.wall_s - spent.useful_s, stepping_s=spent.lost_s)
+    phases[Phase.LOST] = used(spent.wall_s - spent.useful_s + pauses_s, stepping_s=spent.lost_s)
     return Usage(job=Job.TRAINING, origin=Origin.PREDICTED, phases=phases)
 
 
@@ -162,21 +180,21 @@ def _figures(
     step: ChosenStep,
     failing: FailingRun,
     bill: Bill,
+    calibration: Calibration,
 ) -> RunFigures:
     forecast = forecast_spread(float(step.rates.log_sigma))
-    share_kept = _goodput_spread(failing, running)
-    evaluated = _evaluation_spread(running)
-    wall = combined(bill.usage.total.chip_s / cluster.n_chips, forecast, share_kept, evaluated)
+    whole = _whole_run_spread(float(step.rates.log_sigma), calibration)
+    wall = combined(bill.usage.total.chip_s / cluster.n_chips, whole)
     power = [_source_spread(running, name) for name in ("mean_draw_frac", "server_power_factor", "pue")]
     joules, usd = bill.usage.total.energy.total_j, bill.total_usd
     power_share = sum(line.energy_usd for line in bill.lines) / usd if usd else 0.0
     paid_power = [spread.weighted(power_share) for spread in power]
     train_s = run.n_steps * step.seconds
     peak_of_all = float(step.rates.peak_flops_per_s) * cluster.n_chips
-    model_flops = model_flops_per_token(model, run, step.passes) * run.tokens_per_step
+    model_flops = model_flops_per_token(model, run) * run.tokens_per_step
     usd_spreads = {
-        Phase.EVALUATE: (forecast, _source_spread(running, "evaluation_frac"), *paid_power),
-        Phase.LOST: (forecast, _lost_spread(failing, running), *paid_power),
+        Phase.EVALUATE: (whole, _source_spread(running, "evaluation_frac"), *paid_power),
+        Phase.LOST: (whole, _lost_spread(failing, running), *paid_power),
     }
     return RunFigures(
         step_s=combined(step.seconds, forecast),
@@ -189,7 +207,7 @@ def _figures(
         facility_j=combined(joules * running.pue, wall.spread, *power) if joules else None,
         total_usd=combined(usd, wall.spread, *paid_power),
         phase_usd={
-            line.phase: combined(line.usd, *usd_spreads.get(line.phase, (forecast, *paid_power))) for line in bill.lines
+            line.phase: combined(line.usd, *usd_spreads.get(line.phase, (whole, *paid_power))) for line in bill.lines
         },
     )
 
@@ -220,13 +238,13 @@ def _lost_spread(failing: FailingRun, running: Running) -> Spread:
     return Spread(max(low, 0.0), high)
 
 
-def _evaluation_spread(running: Running) -> Spread:
-    """Of the whole run, from how much of it evaluation takes."""
-    frac = running.evaluation_frac
-    part = _source_spread(running, "evaluation_frac")
-    return Spread((1 + frac * part.low) / (1 + frac), (1 + frac * part.high) / (1 + frac))
+def _whole_run_spread(log_sigma: float, calibration: Calibration) -> Spread:
+    """Of a run's hours; wider for a family of chips that was not among the rows fitted."""
+    unseen = math.sqrt(max(log_sigma**2 - calibration.log_sigma**2, 0.0))
+    reported = combined(1.0, Spread(calibration.run_low, calibration.run_high), forecast_spread(unseen))
+    return reported.spread
 
 
 def without_failures(running: Running) -> Running:
-    """The same operation on chips that never fail."""
-    return replace(running, mtbf_chip_s=float("inf"))
+    """The same operation on chips that never fail, without pauses."""
+    return replace(running, mtbf_chip_s=float("inf"), pauses_frac=0.0)

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from twobills.flows.calibrate import fit
 from twobills.flows.validation.left_out import family_of, left_out, log_sigma, source_of
 from twobills.flows.validation.rows import ThroughputRow
+from twobills.flows.validation.runs import forecast_runs
 from twobills.specs.calibration import Calibration, flatten
 
 SPREADS = ("log_sigma", "log_sigma_unseen", "run_low", "run_high")
 
 
-def refit(rows: Sequence[ThroughputRow], start: Calibration, *, source: str, as_of: str) -> Calibration:
-    """Fitted to ``rows``; ``log_sigma`` from leaving out sources, ``log_sigma_unseen`` from leaving out families."""
+def refit(
+    rows: Sequence[ThroughputRow], runs: Sequence[Mapping[str, str]], start: Calibration, *, source: str, as_of: str
+) -> Calibration:
+    """Fitted to ``rows``; ``log_sigma`` from leaving out sources, ``log_sigma_unseen`` from leaving out families.
+
+    The spread of whole runs is that of the verified ``runs``; without any it stays as it was.
+    """
     found = fit(rows, start)
+    low, high = _reported_over_forecast(runs, found) if runs else (start.run_low, start.run_high)
     return replace(
         found,
+        run_low=low,
+        run_high=high,
         log_sigma=log_sigma(left_out(rows, found, source_of)),
         log_sigma_unseen=log_sigma(left_out(rows, found, family_of)),
         source=source,
         as_of=as_of,
     )
+
+
+def _reported_over_forecast(runs: Sequence[Mapping[str, str]], calibration: Calibration) -> tuple[float, float]:
+    """5th and 95th percentile over the verified runs."""
+    scored, _ = forecast_runs(runs, calibration, "runs")
+    ratios = [row.measured / row.forecast for row in scored if row.detail["verified"]]
+    low, high = np.quantile(ratios, (0.05, 0.95)).tolist()
+    return low, high
 
 
 def to_toml(calibration: Calibration) -> str:
