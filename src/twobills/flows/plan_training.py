@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from twobills.counts.llama_shape import llama_shape
 from twobills.counts.params import count_params
 from twobills.errors import CatalogError, RequestError, SpecError
+from twobills.flows.chip_terms import Terms, chip_terms, split_of
 from twobills.flows.training_document import assumptions, chip_to_json, model_to_json, run_plan_to_json
-from twobills.money.owned import OwnedChip, Ownership, owned, ownership
-from twobills.money.rates import Rates, at_user_price, rented
-from twobills.money.split import Tenure, split_bill
 from twobills.plan.explain import explain
 from twobills.plan.global_batch import RULE, default_global_batch
 from twobills.plan.space import Fixed
@@ -28,19 +25,16 @@ from twobills.specs import catalog
 from twobills.specs.calibration import published_calibration
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.dtype import DType
-from twobills.specs.hardware import ChipSpec
 from twobills.specs.hf import read_config
 from twobills.specs.model import ModelSpec
 from twobills.specs.parallel import Stack
-from twobills.specs.prices import ChipPrice, PriceKind, default_price
+from twobills.specs.prices import PriceKind
 from twobills.specs.run import JobKind, TrainingRun
-from twobills.specs.running import Running, default_running, silicon_costs
+from twobills.specs.running import Running, default_running
 from twobills.units import BITS_PER_BYTE, GIGA, SECONDS_PER_HOUR, parse_count
 
 MAX_SEQ_LEN = 8192
 """The default training sequence is at most so long."""
-WHOLE_SERVER_WORDS = ("box", "DGX", "server")
-"""In the note of a chip's list price: it is a share of a whole server's, so nothing comes on top for the server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +66,13 @@ class TrainingRequest:
     catalog_file: Path | None = None
 
 
-class _Terms(NamedTuple):
-    """On which terms the chips are had."""
-
-    rates: Rates
-    tenure: Tenure
-    cost: Ownership | None
-    no_cost: str
-    """Why what owning costs is not known; empty if it is."""
-
-
 def plan_training_document(asked: TrainingRequest, *, with_parts: bool = False) -> dict[str, Any]:
     """The document. ``with_parts`` adds the step taken apart."""
     planned = planned_run(asked)
     plan, terms = planned.plan, planned.terms
     training = {
         **run_plan_to_json(plan),
-        "split": _split(plan, terms),
+        "split": split_of(plan.bill, plan.cluster.chip, terms),
         "split_reason": terms.no_cost or None,
         "levers": _levers(asked, planned),
     }
@@ -108,7 +92,7 @@ class PlannedRun(NamedTuple):
     """A plan with the terms it was priced at."""
 
     plan: RunPlan
-    terms: _Terms
+    terms: Terms
 
 
 def planned_run(asked: TrainingRequest) -> PlannedRun:
@@ -117,7 +101,14 @@ def planned_run(asked: TrainingRequest) -> PlannedRun:
     cluster = _cluster(asked)
     run = _run(asked, model, cluster)
     running = _running(asked)
-    terms = _terms(asked, cluster.chip, running)
+    terms = chip_terms(
+        cluster.chip,
+        running,
+        owning=asked.owned,
+        usd_per_chip_hour=asked.usd_per_chip_hour,
+        kind=asked.price_kind,
+        catalog_file=asked.catalog_file,
+    )
     plan = plan_run(model, run, cluster, terms.rates, running, published_calibration(), fixed=asked.fixed, dp=asked.dp)
     return PlannedRun(plan, terms)
 
@@ -209,46 +200,6 @@ def _running(asked: TrainingRequest) -> Running:
     if asked.evaluation_frac is not None:
         running = replace(running, evaluation_frac=asked.evaluation_frac)
     return running if asked.failures else without_failures(running)
-
-
-def _terms(asked: TrainingRequest, chip: ChipSpec, running: Running) -> _Terms:
-    cost, reason = _ownership(chip, running)
-    if asked.owned:
-        if cost is None:
-            raise SpecError(f"chip {chip.name}: {reason}, so owning it cannot be priced; give it in a --catalog file")
-        return _Terms(owned(cost, as_of=chip.list_price_as_of or chip.as_of), Tenure.OWNED, cost, reason)
-    if asked.usd_per_chip_hour is not None:
-        rates = at_user_price(asked.usd_per_chip_hour, as_of=date.today().isoformat())
-        return _Terms(rates, Tenure.RENTED, cost, reason)
-    return _Terms(rented(_price(asked, chip)), Tenure.RENTED, cost, reason)
-
-
-def _price(asked: TrainingRequest, chip: ChipSpec) -> ChipPrice:
-    if asked.price_kind is None:
-        return catalog.chip_price(chip.name, asked.catalog_file)
-    known = catalog.chip_prices(chip.name, asked.catalog_file)
-    found = [price for price in known if price.kind is asked.price_kind]
-    if not found:
-        kinds = ", ".join(dict.fromkeys(price.kind for price in known)) or "no price at all"
-        raise CatalogError(f"--price-kind {asked.price_kind}: chip {chip.name} has none of that kind; it has {kinds}")
-    return default_price(found)
-
-
-def _ownership(chip: ChipSpec, running: Running) -> tuple[Ownership | None, str]:
-    if chip.list_price_usd is None:
-        return None, "what it costs to buy (list_price_usd) is not known"
-    if chip.watts is None:
-        return None, "its power (watts) is not known"
-    if any(word in chip.list_price_note for word in WHOLE_SERVER_WORDS):
-        running = replace(running, server_factor=1.0)
-    return ownership(OwnedChip(price_usd=chip.list_price_usd, watts=chip.watts), running), ""
-
-
-def _split(plan: RunPlan, terms: _Terms) -> dict[str, Any] | None:
-    if terms.cost is None:
-        return None
-    silicon = silicon_costs().get(plan.cluster.chip.name)
-    return split_bill(plan.bill, terms.cost, terms.tenure, silicon=silicon).to_json()
 
 
 def _levers(asked: TrainingRequest, planned: PlannedRun) -> list[dict[str, Any]]:

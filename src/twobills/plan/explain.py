@@ -7,6 +7,7 @@ in proportion to their time. All parts together are the step.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from twobills.perf.sharded_step import StepTime, bound_by_flops, work_s
 from twobills.plan.chosen_step import ChosenStep
 from twobills.plan.evaluate import Evaluated
 from twobills.specs.efficiency import OpKind
+
+_KIND_OF_LAYER = re.compile(r" \(\d+\)$")
 
 
 class Bound(StrEnum):
@@ -56,11 +59,23 @@ class StepPart(NamedTuple):
 
 
 def explain(step: ChosenStep) -> list[StepPart]:
-    """The parts of one step, the longest first; they sum to its seconds."""
-    parts = _parts(step.student, step.rates)
+    """The parts of one step, the longest first; they sum to its seconds. Layers of all kinds are taken together."""
+    parts = _of_all_kinds(_parts(step.student, step.rates))
     if step.teacher is not None:
-        parts += [part._replace(name=f"teacher: {part.name}") for part in _parts(step.teacher, step.rates)]
+        teachers = _of_all_kinds(_parts(step.teacher, step.rates))
+        parts += [part._replace(name=f"teacher: {part.name}") for part in teachers]
     return sorted((p for p in parts if p.running_s > 0), key=lambda part: -part.seconds)
+
+
+def _of_all_kinds(parts: list[StepPart]) -> list[StepPart]:
+    """Parts of the same name but for the number of their kind of layer, added up; the longest says what binds."""
+    found: dict[str, StepPart] = {}
+    for part in parts:
+        name = _KIND_OF_LAYER.sub("", part.name)
+        same = found.get(name, StepPart(name, 0.0, part.bound, 0.0))
+        bound = part.bound if part.seconds > same.seconds else same.bound
+        found[name] = StepPart(name, same.seconds + part.seconds, bound, same.running_s + part.running_s)
+    return list(found.values())
 
 
 def _parts(table: Evaluated, rates: Achieved) -> list[StepPart]:

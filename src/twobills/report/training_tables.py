@@ -91,7 +91,7 @@ def step_table(document: Document) -> Table:
     total = (sum(part[key] for part in parts) for key in ("step_s", "share_frac"))
     seconds, share = total
     rows.append(("one step", show_seconds(seconds), show_frac(share), "–", "–"))
-    columns = ("Part", "Takes", "Share", "Bound by", "Runs")
+    columns = ("Part", "Adds", "Share", "Bound by", "Runs, hidden or not")
     return Table("Where a step's time goes", columns, rows, has_total=True)
 
 
