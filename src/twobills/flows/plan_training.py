@@ -219,7 +219,7 @@ def _other_requests(asked: TrainingRequest, planned: PlannedRun) -> Iterator[tup
     if asked.dtype is not DType.FP8 and DType.FP8 in chip.peak_flops_per_s:
         yield "training in fp8", replace(asked, dtype=DType.FP8)
     if asked.failures:
-        yield "losing nothing to failures", replace(asked, failures=False)
+        yield "losing nothing to failures and pauses", replace(asked, failures=False)
     network = cluster.scaleout_bytes_per_s or chip.scaleout_bytes_per_s
     if network is not None and cluster.n_chips > cluster.n_fast:
         yield "twice the network", replace(asked, network_gbps=2 * network * BITS_PER_BYTE / GIGA)

@@ -27,6 +27,7 @@ _RUNNING_WORDS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "restart_s": ("from a failure to training again", show_seconds),
     "checkpoint_copy_bytes_per_s": ("a checkpoint out of a chip, a second", show_bytes),
     "evaluation_frac": ("evaluation over training time", show_frac),
+    "pauses_frac": ("rollbacks, debugging and waiting over wall time", show_frac),
     "mean_draw_frac": ("mean power over rated power", show_frac),
     "utilization_frac": ("owned hours that are used", show_frac),
 }
@@ -67,7 +68,11 @@ def run_plan_to_json(plan: RunPlan) -> dict[str, Any]:
         "server_watts_per_chip": server_watts(plan.cluster, plan.running),
         "total_usd": figures.total_usd.to_json(),
         "phase_usd": {phase.value: usd.to_json() for phase, usd in figures.phase_usd.items()},
-        "goodput": {**plan.goodput.to_json(), "checkpoint_bytes": plan.checkpoint_bytes},
+        "goodput": {
+            **plan.goodput.to_json(),
+            "checkpoint_bytes": plan.checkpoint_bytes,
+            "pauses_s": plan.pauses_s,
+        },
         "parallel": _parallel(plan.step.student, plan.step),
         "memory": memory_to_json(plan),
         "bill": plan.bill.to_json(),
@@ -134,6 +139,8 @@ def assumptions(plan: RunPlan, calibration: Calibration) -> list[str]:
 def _about_speed(plan: RunPlan, calibration: Calibration) -> Iterator[str]:
     sigma, family = float(plan.step.rates.log_sigma), plan.cluster.chip.family
     yield f"speed: data sheet times fractions fitted to published runs, forecasts miss log-normally, sigma {sigma:g}"
+    low, high = show_frac(1 - calibration.run_low), show_frac(calibration.run_high - 1)
+    yield f"interval of the run: published runs took from {low} less to {high} more hours than such forecasts"
     if family not in calibration.matmul_frac:
         yield f"speed of {family or 'this kind of chip'}: the mean of the families that were fitted, a wider interval"
     yield f"software: {plan.run.stack}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from twobills.counts.sharded_params import layers_of_fullest_stage
-from twobills.counts.sharded_step import Hidden, Pattern, Place, StepWork, Transfer, Work
+from twobills.counts.sharded_step import Hidden, Place, StepWork, Transfer, Work
 from twobills.perf.achieved import Achieved
 from twobills.perf.links import transfer_s
 from twobills.perf.sharded_step import StepTime, bound_by_flops, work_s
@@ -144,6 +144,6 @@ def _bound(work: Work, rates: Achieved) -> Bound:
 
 
 def _link(transfer: Transfer, rates: Achieved) -> Bound:
-    """The links that the whole group shares; a send goes to the next rank only."""
-    reach = 2.0 if transfer.pattern is Pattern.SEND else float(transfer.group[0])
-    return Bound.FAST_LINKS if float(transfer.stride[0]) * reach <= float(rates.n_fast) else Bound.NETWORK
+    """Whether the whole group shares fast links; if not, all wait for those that have to cross the network."""
+    reach = float(transfer.stride[0] * transfer.group[0])
+    return Bound.FAST_LINKS if reach <= float(rates.n_fast) else Bound.NETWORK

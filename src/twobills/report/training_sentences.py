@@ -40,7 +40,7 @@ def run_sentence(document: Document) -> str:
         f"This is the training bill, paid once to make the model: {job} on {short(show_count(run['n_tokens']))} tokens "
         f"should cost {show_usd(usd['value'])} (likely {show_usd(usd['p5'])} to {show_usd(usd['p95'])}) and take "
         f"{show_seconds(run['wall_s']['value'])} on {chips}. {show_frac(share)} of that time is for "
-        f"{PHASE_WORDS[Phase(name)]}, the rest for checking and for what failures and checkpoints take. "
+        f"{PHASE_WORDS[Phase(name)]}, the rest for checking, checkpoints, failures and pauses. "
         f"{levers_sentence(run['levers'], usd['value'])}"
     )
 

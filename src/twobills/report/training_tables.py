@@ -117,6 +117,8 @@ def _plan_rows(document: Document) -> Iterator[tuple[str, str]]:
             f"one every {show_seconds(failures['mtbf_s'])}, {show_count(failures['n_failures'])} in all; "
             f"{show_frac(failures['goodput_frac'])} of the time is useful",
         )
+    if failures["pauses_s"]:
+        yield f"Pauses {ASSUMED}", f"{show_seconds(failures['pauses_s'])} for rollbacks, debugging and waiting"
     yield (
         "Checkpoints",
         f"{show_bytes(failures['checkpoint_bytes'])} every {show_seconds(failures['interval_s'])}",
