@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -172,6 +173,30 @@ def test_chips_that_cannot_do_it_are_refused_with_their_reason() -> None:
     assert "lacks" in found.refused[0].reason
     with pytest.raises(SpecError, match="on 1 x h100-sxm: none of"):
         search(offer(n_chips=1))
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.sampled_from(["memory_bytes_per_s", "scaleup_bytes_per_s", "scaleout_bytes_per_s", "peak_flops_per_s"]),
+    st.floats(1.0, 4.0),
+)
+def test_a_better_chip_is_never_slower(figure: str, factor: float) -> None:
+    def faster(value: Any) -> Any:
+        return {k: v * factor for k, v in value.items()} if isinstance(value, dict) else value * factor
+
+    one = offer(n_chips=32)
+    chip = replace(one.cluster.chip, **{figure: faster(getattr(one.cluster.chip, figure))})
+    cluster = replace(one.cluster, chip=chip)
+    better = one._replace(cluster=cluster, rates=achieved(cluster, Stack.OVERLAPPED, published_calibration()))
+    assert search(better).best[0].step_s <= search(one).best[0].step_s * (1 + 1e-12)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(1e11, 1e13))
+def test_twice_the_tokens_take_twice_the_training(n_tokens: float) -> None:
+    once, twice = (search(offer(), job=JOB._replace(n_tokens=n * n_tokens)).best[0] for n in (1, 2))
+    assert twice.step_s == once.step_s
+    assert twice.usd.value == pytest.approx(2 * once.usd.value, rel=1e-2), "but for the last checkpoint"
 
 
 def test_chips_whose_links_nobody_knows_do_not_win() -> None:

@@ -80,6 +80,8 @@ def plainly(model: ModelSpec, n_chips: int, n_fast: int, global_batch: int, seq_
             n_micro = share // micro
             if v > 1 and (pp == 1 or v * pp > model.n_layers or n_micro < pp):
                 continue
+            if v > 1 and all((model.n_layers + tables) % (v * pp) for tables in (0, 1, 2)):
+                continue
             if (ranks == 1) != (zero is Zero.NOTHING) and ranks == 1:
                 continue
             if zero is Zero.GRADIENTS and n_micro > 1:
@@ -144,6 +146,23 @@ def test_a_sequence_is_divided_by_context_and_tensor_ranks() -> None:
     assert set(table(seq_len=8191).tp) == {1}
     assert set(table(seq_len=8194).cp) == {1}, "not two equal parts for each of two ranks"
     assert set(table(seq_len=4096).cp) == {1}
+
+
+def test_interleaved_pieces_are_equal_where_embedding_and_head_count_as_layers() -> None:
+    def pieces(n_layers: int) -> set[float]:
+        found = table(replace(DENSE, n_layers=n_layers), global_batch=64, fixed=Fixed(tp=1, pp=4, cp=1))
+        return set(found.interleave)
+
+    assert pieces(16) == {1, 2, 4}
+    assert pieces(14) == {1, 2}, "14 layers and two tables are four times 4"
+    assert pieces(13) == {1}, "13, 14 and 15 are no multiples of 8"
+    assert pieces(3 * 16 - 1) == {1, 2, 3, 4, 6}
+
+
+def test_a_pipeline_is_filled_before_it_is_interleaved() -> None:
+    found = table(replace(DENSE, n_layers=16), global_batch=8, fixed=Fixed(tp=1, pp=4, cp=1))
+    assert np.all(found.n_micro[found.interleave > 1] >= 4)
+    assert np.any(found.n_micro < 4)
 
 
 def test_zero_2_is_left_out_where_gradients_accumulate() -> None:

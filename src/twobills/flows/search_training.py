@@ -309,6 +309,7 @@ def _assumed(asked: SearchRequest, model: ModelSpec, job: Job, rates: Mapping[st
     running = job.running
     found.append(
         f"a failure of one chip every {show_seconds(running.mtbf_chip_s)}, evaluation "
-        f"{show_frac(running.evaluation_frac)} of the training time"
+        f"{show_frac(running.evaluation_frac)} of the training time, pauses {show_frac(running.pauses_frac)}"
     )
+    found.append("intervals: the step forecast's error alone; `twobills plan training` has a whole run's")
     return found

@@ -2,8 +2,9 @@
 
 Three things are wanted at once: little time, few dollars, much memory to spare. On one cluster dollars go with time,
 so its front is of time and memory; over several clusters all three count. Plans are looked at in blocks of rows
-that stay in a core's cache. Failures, restarts and checkpoints lengthen every plan of a cluster by one factor, that
-of its fastest plan; their own range and the power bill are left to ``twobills plan training``.
+that stay in a core's cache. Evaluation, failures, checkpoints and pauses lengthen every plan of a cluster by one
+factor, that of its fastest plan. Intervals are of the step's forecast alone; how far whole runs end from forecasts,
+and the power bill, are left to ``plan.training``.
 """
 
 from __future__ import annotations
@@ -216,11 +217,11 @@ def _evaluated(model: ModelSpec, layouts: Layouts, offer: Offer, seq_len: int) -
 
 
 def _wall_factor(job: Job, offer: Offer, useful_s: float) -> float:
-    """Wall time of a run with failures and evaluation over its pure time."""
+    """Wall time of a run with evaluation, failures and pauses over its pure time, as in ``plan.training``."""
     evaluated_s = useful_s * (1 + job.running.evaluation_frac)
     state_bytes = CHECKPOINT_BYTES_PER_PARAM * count_params(job.model).total
     run = failing_run(evaluated_s, offer.cluster.n_chips, state_bytes, job.running)
-    return goodput(run).wall_s / useful_s
+    return goodput(run).wall_s * (1 + job.running.pauses_frac) / useful_s
 
 
 def _check_links(offer: Offer) -> None:

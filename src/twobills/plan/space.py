@@ -4,7 +4,8 @@ A plan is valid if its degrees divide what they split: chips = dp x tp x pp x cp
 the widths of the MLPs, a context-parallel rank's tokens and the fast domain (with fewer key-value heads than ranks,
 each is held by several); pipeline pieces at most one per layer (stages may differ by one layer); whole experts on each
 rank; at least 4096 tokens per context-parallel rank, in two equal parts (so that causal work is even). Interleaving
-needs as many micro-batches as stages (Llama 3, arXiv:2407.21783, section 3.3.2, runs any number from there on).
+needs equal pieces, embedding and head counting as a layer each if they must, and as many micro-batches as stages
+(Llama 3, arXiv:2407.21783, section 3.3.2: 126 layers as 128, and any number of micro-batches from there on).
 ZeRO-2 is left out where gradients are accumulated: each micro-batch would scatter them, which is ZeRO-3's traffic
 without its memory. Tables are built by array operations: a column for each choice, every row with every value.
 """
@@ -182,9 +183,12 @@ def _interleaved(table: Table, model: ModelSpec, fixed: Fixed, breadth: Breadth)
     table = _cross(table, interleave=breadth.interleaves if fixed.interleave is None else [fixed.interleave])
     if fixed.interleave is not None:
         table = {**table, "interleave": np.where(table["pp"] > 1, table["interleave"], 1.0)}
-    pieces, one = table["interleave"], table["interleave"] == 1
-    fits = (table["pp"] > 1) & (pieces * table["pp"] <= model.n_layers) & (table["n_micro"] >= table["pp"])
-    return _where(table, one | fits)
+    pieces, alone = table["interleave"] * table["pp"], table["interleave"] == 1
+    even = np.logical_or.reduce([(model.n_layers + tables) % pieces == 0 for tables in (0, 1, 2)])
+    if fixed.interleave is not None:
+        even = np.ones_like(alone)
+    filled = (pieces <= model.n_layers) & (table["n_micro"] >= table["pp"])
+    return _where(table, alone | (table["pp"] > 1) & even & filled)
 
 
 def _cross(table: Table, **choices: Sequence[float]) -> Table:
