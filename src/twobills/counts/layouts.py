@@ -45,6 +45,10 @@ class Layouts(NamedTuple):
         """Ranks that hold the same part of the model."""
         return self.dp * self.cp
 
+    def column(self, value: float) -> Column:
+        """The same value for every plan."""
+        return np.full_like(self.dp, value)
+
     def select(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Layouts:
         """The chosen rows."""
         return Layouts(*(column[chosen] for column in self))

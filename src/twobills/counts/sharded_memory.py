@@ -16,7 +16,7 @@ import numpy as np
 from twobills.counts.layers import LayerKind, layer_kinds
 from twobills.counts.layouts import Column, Layouts
 from twobills.counts.sharded_params import ShardedParams, layers_of_fullest_stage, sharded_params
-from twobills.counts.sharded_step import Passes
+from twobills.counts.sharded_step import Passes, attention_width
 from twobills.specs.dtype import DType
 from twobills.specs.model import ModelSpec
 from twobills.specs.parallel import Recompute, Zero
@@ -93,33 +93,44 @@ def activation_bytes_per_token(
     """
     if recompute is Recompute.FULL:
         return model.d_model * _HALF
-    attention = kind.n_heads * kind.d_qk + kind.n_kv_heads * (kind.d_qk + kind.d_value) + kind.n_heads * kind.d_value
-    if recompute is Recompute.SELECTIVE and any(p.expands for p in kind.projections):
-        narrow = sum(p.rows for p in kind.projections if p.expands)
-        attention = narrow + kind.n_heads * kind.d_value
     into_mlp = (2 if kind.gated else 1) * kind.d_ff
-    streamed = 2 * model.d_model + attention
+    streamed = 2 * model.d_model + _kept_attention(kind, recompute)
     multiplied = into_mlp + kind.n_active_experts * model.d_model
     if recompute is Recompute.NONE:
         multiplied += kind.n_norms * model.d_model + kind.d_ff
     return streamed * _HALF + multiplied * (_HALF - fp8 * (_HALF - DType.FP8.bytes))
 
 
+def _kept_attention(kind: LayerKind, recompute: Recompute) -> int:
+    """Numbers of one token: queries, keys, values and results; latent vectors, from which some are expanded again."""
+    latent = sum(p.rows for p in kind.projections if p.expands)
+    if not latent or recompute is Recompute.NONE:
+        return attention_width(kind) + latent
+    unexpanded = sum(p.columns for p in kind.projections if p.name == "query")
+    return latent + unexpanded + kind.n_heads * kind.d_value
+
+
 def _activations(model: ModelSpec, layouts: Layouts, n_tokens: Column) -> Column:
     per_layer = [_mean_per_layer(model, level, layouts.fp8) for level in Recompute]
-    working = max(activation_bytes_per_token(model, kind, Recompute.NONE) for kind in layer_kinds(model))
     kept = np.choose(layouts.recompute.astype(int), per_layer) * layers_of_fullest_stage(model.n_layers, layouts)
-    at_once = np.where(layouts.recompute == Recompute.NONE, 0, working)
-    return n_tokens / layouts.tp * (kept * _in_flight(layouts) + at_once)
+    at_once = np.choose(layouts.recompute.astype(int), [_made_again(model, level, layouts.fp8) for level in Recompute])
+    return np.asarray(n_tokens / layouts.tp * (kept * _in_flight(layouts) + at_once))
 
 
 def _squares(model: ModelSpec, layouts: Layouts, n_tokens: Column, seq_len: float) -> Column:
     """Probabilities, their dropout mask and what it leaves: 5 bytes of every square (Korthikanti et al., eq. 1)."""
-    per_layer = sum(k.n_layers * k.n_heads for k in layer_kinds(model)) / model.n_layers * 5 * seq_len
-    kept = np.where(layouts.recompute == Recompute.NONE, layers_of_fullest_stage(model.n_layers, layouts), 1)
-    return (
-        n_tokens * per_layer / layouts.tp * kept * np.where(layouts.recompute == Recompute.NONE, _in_flight(layouts), 1)
-    )
+    per_layer = n_tokens * model.n_heads * seq_len * 5 / layouts.tp
+    of_stage = layers_of_fullest_stage(model.n_layers, layouts) * _in_flight(layouts)
+    return per_layer * np.where(layouts.recompute == Recompute.NONE, of_stage, 1)
+
+
+def _made_again(model: ModelSpec, recompute: Recompute, fp8: Column) -> Column:
+    """Bytes per token that the layer which runs backward has besides what it kept."""
+    most = np.zeros_like(fp8)
+    for kind in layer_kinds(model):
+        kept, whole = (activation_bytes_per_token(model, kind, level, fp8=fp8) for level in (recompute, Recompute.NONE))
+        most = np.maximum(most, whole - kept)
+    return most
 
 
 def _in_flight(layouts: Layouts) -> Column:

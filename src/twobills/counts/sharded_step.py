@@ -117,8 +117,8 @@ class Transfer(NamedTuple):
     group: Column
     stride: Column
     """Ranks between neighbours of the group, which decides how many of them share fast links."""
-    copies: Column
-    """Destinations that one token's bytes go to; those within one fast domain cross the network once."""
+    copies: float = 1.0
+    """Ranks that each token goes to (all-to-all); those within one fast domain cross the network once."""
     most_domains: float = np.inf
     """Fast domains that one token may go to: a router may choose among few groups of experts only."""
 
@@ -163,7 +163,12 @@ def sharded_step(
         work.append(_streaming("update", Place.STEP, params.updated * _UPDATE_BYTES, 1.0))
     transfers += _data_transfers(layouts, params, passes, adapted)
     transfers += _pipeline_transfers(model, layouts, n_tokens, passes)
-    return StepWork(layouts, layouts.dp * 0 + model.n_layers, params, tuple(work), tuple(transfers))
+    return StepWork(layouts, layouts.column(model.n_layers), params, tuple(work), tuple(transfers))
+
+
+def attention_width(kind: LayerKind) -> int:
+    """Numbers that one token's queries, keys, values and results are."""
+    return kind.n_heads * kind.d_qk + kind.n_kv_heads * (kind.d_qk + kind.d_value) + kind.n_heads * kind.d_value
 
 
 def _layer_work(
@@ -177,36 +182,37 @@ def _layer_work(
 ) -> Iterator[Work]:
     again = _again(layouts, passes, Recompute.FULL)
     cheap_again = _again(layouts, passes, Recompute.SELECTIVE)
-    layers, streams = kind.n_layers, 1 + 2 * passes.backward
     for p in kind.projections:
         once_more = cheap_again if p.expands else again
-        yield _product(p, layouts, n_tokens, layers * (passes.of_products + once_more), p.name + suffix)
+        yield _product(p, layouts, n_tokens, kind.n_layers * (passes.of_products + once_more), p.name + suffix)
     heads = np.minimum(layouts.tp, kind.n_heads)
-    width = kind.n_heads * kind.d_qk + kind.n_kv_heads * (kind.d_qk + kind.d_value) + kind.n_heads * kind.d_value
     yield Work(
         name="attention" + suffix,
         kind=OpKind.ATTENTION,
         place=Place.LAYERS,
         flops=n_tokens * attended_per_token(kind, seq_len) * kind.attention_flops_per_key / heads,
-        bytes=n_tokens * width * _HALF / heads,
-        calls=layers * (1 + ATTENTION_BACKWARD * passes.backward + again),
-        fp8=layouts.dp * 0,
+        bytes=n_tokens * attention_width(kind) * _HALF / heads,
+        calls=kind.n_layers * (1 + ATTENTION_BACKWARD * passes.backward + again),
+        fp8=layouts.column(0),
     )
-    element = n_tokens * _HALF / layouts.tp
-    calls = layers * (streams + cheap_again)
-    residual_passes = 4 if kind.parallel_block else 6
-    yield _streaming("norms" + suffix, Place.LAYERS, 2 * kind.n_norms * model.d_model * element, calls)
-    yield _streaming(
-        "residuals" + suffix, Place.LAYERS, residual_passes * model.d_model * element, layers * (streams + again)
-    )
-    layout_passes = 2 if model.n_learned_positions else 4
-    yield _streaming("heads and positions" + suffix, Place.LAYERS, layout_passes * width * element, calls)
-    yield _streaming("activation" + suffix, Place.LAYERS, (3 if kind.gated else 2) * kind.d_ff * element, calls)
-    if kind.n_experts:
-        moved = 4 * kind.n_active_experts * model.d_model * element
-        yield _streaming("to and from experts" + suffix, Place.LAYERS, moved, calls)
+    for name, width, once_more in _streamed(model, kind, again, cheap_again):
+        n_bytes = width * n_tokens * _HALF / layouts.tp
+        yield _streaming(name + suffix, Place.LAYERS, n_bytes, kind.n_layers * (1 + 2 * passes.backward + once_more))
     if np.any(layouts.fp8):
         yield _casts(kind, layouts, n_tokens, suffix)
+
+
+def _streamed(
+    model: ModelSpec, kind: LayerKind, again: Column, cheap_again: Column
+) -> Iterator[tuple[str, float, Column]]:
+    """Streaming operations of a layer: numbers read and written for each token in forward, and what is done again."""
+    d_model = model.d_model
+    yield "norms", 2 * kind.n_norms * d_model, cheap_again
+    yield "residuals", (4 if kind.parallel_block else 6) * d_model, again
+    yield "heads and positions", (2 if model.n_learned_positions else 4) * attention_width(kind), cheap_again
+    yield "activation", (3 if kind.gated else 2) * kind.d_ff, cheap_again
+    if kind.n_experts:
+        yield "to and from experts", 4 * kind.n_active_experts * d_model, cheap_again
 
 
 def _square(kind: LayerKind, layouts: Layouts, n_tokens: Column, seq_len: float, passes: Passes, suffix: str) -> Work:
@@ -254,10 +260,20 @@ def _head_work(model: ModelSpec, layouts: Layouts, n_tokens: Column, passes: Pas
         place=Place.HEAD,
         flops=2 * n_tokens * width * columns,
         bytes=(n_tokens * (width + columns) + width * columns) * _HALF,
-        calls=layouts.dp * 0 + passes.of_products,
-        fp8=layouts.dp * 0,
+        calls=layouts.column(passes.of_products),
+        fp8=layouts.column(0),
     )
     yield _streaming("cross-entropy", Place.HEAD, n_tokens * columns * _LOSS_BYTES, (1 + passes.backward) / 2)
+    if model.d_embedding:
+        yield Work(
+            name="to and from a narrower embedding",
+            kind=OpKind.MATMUL,
+            place=Place.HEAD,
+            flops=2 * n_tokens * width * model.d_model / layouts.tp,
+            bytes=(n_tokens * (width + model.d_model) + width * model.d_model) * _HALF / layouts.tp,
+            calls=layouts.column(2 * passes.of_products),
+            fp8=layouts.column(0),
+        )
     embedded = 2 * n_tokens * width * _HALF / layouts.tp
     yield _streaming("embedding", Place.HEAD, embedded, 1 + 2 * passes.backward)
 
@@ -277,8 +293,7 @@ def _layer_transfers(
         bytes=activation,
         calls=kind.n_layers * gathers * (both + again),
         group=layouts.tp,
-        stride=layouts.dp * 0 + 1,
-        copies=layouts.dp * 0 + 1,
+        stride=layouts.column(1),
     )
     kv_width = kind.n_kv_heads * (kind.d_qk + kind.d_value) / np.minimum(layouts.tp, kind.n_kv_heads)
     yield Transfer(
@@ -290,7 +305,6 @@ def _layer_transfers(
         calls=kind.n_layers * (both + passes.backward + again),
         group=layouts.cp,
         stride=layouts.tp,
-        copies=layouts.dp * 0 + 1,
     )
     if kind.n_experts:
         yield Transfer(
@@ -302,7 +316,7 @@ def _layer_transfers(
             calls=kind.n_layers * 2 * (both + again),
             group=layouts.ep,
             stride=layouts.tp,
-            copies=layouts.dp * 0 + kind.n_active_experts,
+            copies=kind.n_active_experts,
             most_domains=kind.n_active_groups or np.inf,
         )
 
@@ -313,6 +327,7 @@ def _data_transfers(layouts: Layouts, params: ShardedParams, passes: Passes, ada
     gathered = (1 + passes.backward) * layouts.n_micro
     sharded = (layouts.zero == Zero.PARAMETERS) * 1.0
     split_update = ((layouts.zero > Zero.NOTHING) & (layouts.zero < Zero.PARAMETERS)) * 1.0
+    scattered = split_update * np.where(layouts.zero == Zero.GRADIENTS, layouts.n_micro, 1.0)
     replicated = (layouts.zero == Zero.NOTHING) * 1.0
     parts = (
         ("", params.dense, layouts.shard, layouts.tp),
@@ -326,12 +341,11 @@ def _data_transfers(layouts: Layouts, params: ShardedParams, passes: Passes, ada
             ("weights gathered", Pattern.GATHER, _HALF * held, sharded * gathered, group),
             ("new weights gathered", Pattern.GATHER, _HALF * held * graded, split_update, group),
             ("gradients scattered", Pattern.GATHER, _HALF * held * graded, sharded * layouts.n_micro, group),
-            ("gradients scattered, fp32", Pattern.GATHER, _FP32 * held * graded, split_update, group),
+            ("gradients scattered, fp32", Pattern.GATHER, _FP32 * held * graded, scattered, group),
             ("gradients summed", Pattern.ALL_REDUCE, _FP32 * held * graded, replicated, group),
         )
         for name, pattern, n_bytes, calls, ranks in pieces:
-            one = ranks * 0 + 1
-            yield Transfer(name + of, pattern, Place.STEP, Hidden.DATA, n_bytes, calls, ranks, stride, one)
+            yield Transfer(name + of, pattern, Place.STEP, Hidden.DATA, n_bytes, calls, ranks, stride)
         yield Transfer(
             name="gradients summed over copies" + of,
             pattern=Pattern.ALL_REDUCE,
@@ -341,7 +355,6 @@ def _data_transfers(layouts: Layouts, params: ShardedParams, passes: Passes, ada
             calls=(copies > 1) * 1.0,
             group=copies,
             stride=stride * group,
-            copies=copies * 0 + 1,
         )
 
 
@@ -355,7 +368,6 @@ def _pipeline_transfers(model: ModelSpec, layouts: Layouts, n_tokens: Column, pa
         calls=(1 + passes.backward) * layouts.interleave * layouts.n_micro * (layouts.pp > 1),
         group=layouts.pp,
         stride=layouts.n_chips / layouts.pp,
-        copies=layouts.dp * 0 + 1,
     )
 
 

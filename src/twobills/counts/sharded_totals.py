@@ -13,7 +13,7 @@ from twobills.specs.efficiency import OpKind
 
 def executed_flops(step: StepWork) -> Column:
     """FLOPs of one step on all chips, as executed: with recomputation, and what ranks compute twice."""
-    total = step.layouts.dp * 0
+    total = step.layouts.column(0)
     for work in step.work:
         total = total + work.flops * work.calls * _times(step, work.place)
     return total
@@ -21,7 +21,7 @@ def executed_flops(step: StepWork) -> Column:
 
 def moved_bytes(step: StepWork, passes: float | Column) -> Column:
     """Bytes through the memories of all chips in one step; streaming operations move ``passes`` times the least."""
-    total = step.layouts.dp * 0
+    total = step.layouts.column(0)
     for work in step.work:
         factor = passes if work.kind is OpKind.ELEMENTWISE else 1.0
         total = total + work.bytes * work.calls * factor * _times(step, work.place)

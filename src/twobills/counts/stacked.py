@@ -31,17 +31,17 @@ def stacked(steps: Sequence[StepWork]) -> StepWork:
 
 def _matched(lists: Sequence[Sequence[T]], sizes: Sequence[int]) -> Iterator[T]:
     by_name = [{part.name: part for part in parts} for parts in lists]
+    shared = {"name", "kind", "place", "pattern", "hidden"}
     for name in dict.fromkeys(name for parts in by_name for name in parts):
         like = next(parts[name] for parts in by_name if name in parts)
         columns = {
             field: np.concatenate([_column(parts.get(name), field, n) for parts, n in zip(by_name, sizes, strict=True)])
             for field in like._fields
-            if isinstance(getattr(like, field), np.ndarray)
+            if field not in shared
         }
         yield like._replace(**columns)  # type: ignore[arg-type]
 
 
 def _column(part: T | None, field: str, n: int) -> Column:
-    if part is not None:
-        return np.asarray(getattr(part, field))
-    return np.ones(n) if field in {"group", "stride"} else np.zeros(n)
+    absent = 1.0 if field in {"group", "stride"} else 0.0
+    return np.broadcast_to(absent if part is None else getattr(part, field), n)

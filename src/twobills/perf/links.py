@@ -16,7 +16,7 @@ from twobills.perf.achieved import MESSAGE_S, Achieved
 
 
 def transfer_s(transfer: Transfer, rates: Achieved) -> Column:
-    """Seconds of all calls of one collective; 0 where its group is one rank."""
+    """Seconds of all calls of one collective; 0 where its group is one rank, or where there is nothing to send."""
     group = np.maximum(transfer.group, 1.0)
     neighbours = np.clip(rates.n_fast / transfer.stride, 1.0, group)
     inside = neighbours >= group
@@ -32,7 +32,7 @@ def transfer_s(transfer: Transfer, rates: Achieved) -> Column:
         if transfer.pattern is Pattern.ALL_REDUCE:
             seconds = 2 * seconds
     latency = MESSAGE_S * np.log2(group)
-    total: Column = np.where(group > 1, transfer.calls * (seconds + latency), 0.0)
+    total: Column = np.where((group > 1) & (transfer.bytes > 0), transfer.calls * (seconds + latency), 0.0)
     return total
 
 
@@ -49,5 +49,5 @@ def _to_all_s(transfer: Transfer, rates: Achieved, group: Column, neighbours: Co
 
 
 def _crosses(transfer: Transfer, rates: Achieved) -> np.ndarray:
-    """Whether the next pipeline stage is outside the fast domain."""
-    return np.asarray(transfer.stride * 2 > rates.n_fast)
+    """Whether some pipeline stage's next one is outside the fast domain: all wait for that pair."""
+    return np.asarray(transfer.stride * transfer.group > rates.n_fast)

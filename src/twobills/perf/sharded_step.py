@@ -95,7 +95,10 @@ def _tensor_waits(step: StepWork, rates: Achieved) -> dict[Place, Column]:
 
 
 def _data_waits(step: StepWork, rates: Achieved, running: Column, micro_s: Column) -> Column:
-    """Weights and gradients: what is sent for every micro-batch hides beside all of them, else beside the last."""
+    """Weights and gradients: what is sent for every micro-batch hides beside all of them, else beside the last.
+
+    Nothing hides beside computation that something else already hides beside.
+    """
     often, once = np.zeros_like(step.layouts.dp), np.zeros_like(step.layouts.dp)
     for transfer in step.transfers:
         if transfer.hidden is Hidden.DATA and transfer.place is Place.STEP:
@@ -103,7 +106,7 @@ def _data_waits(step: StepWork, rates: Achieved, running: Column, micro_s: Colum
             each_time = transfer.calls >= step.layouts.n_micro
             often, once = often + np.where(each_time, sent, 0), once + np.where(each_time, 0, sent)
     hidden_often = np.minimum(rates.data_overlap * often, running)
-    hidden_once = np.minimum(rates.data_overlap * once, micro_s)
+    hidden_once = np.minimum(rates.data_overlap * once, micro_s - hidden_often / step.layouts.n_micro)
     waits: Column = often - hidden_often + once - hidden_once
     return waits
 
