@@ -18,6 +18,7 @@ from twobills.cli.run import run
 from twobills.cli.search import search_app
 from twobills.cli.serve import serve
 from twobills.cli.train import train
+from twobills.cli.validate import validate_app
 from twobills.errors import MissingExtraError, TwobillsError
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(chips_app, name="chips")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(search_app, name="search")
+app.add_typer(validate_app, name="validate")
 
 
 def _show_version(wanted: bool) -> None:
@@ -75,7 +77,10 @@ def main() -> None:
     except (OSError, MemoryError) as error:
         _fail(TwobillsError(str(error) or "out of memory"))
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _RUN_EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package == "scipy":
+            _fail(MissingExtraError("fitting and leaving rows out need SciPy: pip install 'twobills[fit]'"))
+        if package not in _RUN_EXTRA:
             raise
         _fail(MissingExtraError(f"this command needs PyTorch ({error.name} is missing): pip install 'twobills[run]'"))
 

@@ -45,7 +45,7 @@ class Calibration:
     straggling: float
     """Slow-down for each doubling of the chips beyond eight."""
     log_sigma: float
-    """Standard deviation of ln(actual / forecast), each source left out in turn; not a parameter."""
+    """Standard deviation of ln(actual / forecast): between that of rows fitted and of rows of a source left out."""
     log_sigma_unseen: float
     """The same for a hardware family that was not fitted, from leaving families out."""
     run_low: float

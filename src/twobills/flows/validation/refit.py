@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from twobills.flows.calibrate import fit
 from twobills.flows.validation.left_out import family_of, left_out, log_sigma, source_of
 from twobills.flows.validation.rows import ThroughputRow
 from twobills.flows.validation.runs import forecast_runs
+from twobills.flows.validation.throughput import forecast_row
 from twobills.specs.calibration import Calibration, flatten
 
 SPREADS = ("log_sigma", "log_sigma_unseen", "run_low", "run_high")
@@ -19,17 +21,20 @@ SPREADS = ("log_sigma", "log_sigma_unseen", "run_low", "run_high")
 def refit(
     rows: Sequence[ThroughputRow], runs: Sequence[Mapping[str, str]], start: Calibration, *, source: str, as_of: str
 ) -> Calibration:
-    """Fitted to ``rows``; ``log_sigma`` from leaving out sources, ``log_sigma_unseen`` from leaving out families.
+    """Fitted to ``rows``, with the errors to expect.
 
-    The spread of whole runs is that of the verified ``runs``; without any it stays as it was.
+    ``log_sigma`` is between that of the rows fitted and that of rows whose source was left out (their geometric mean:
+    a user's run resembles some source in part), ``log_sigma_unseen`` from leaving out families. The spread of whole
+    runs is that of the verified ``runs``; without any it stays as it was.
     """
     found = fit(rows, start)
+    fitted = [forecast_row(row, found) for row in rows]
     low, high = _reported_over_forecast(runs, found) if runs else (start.run_low, start.run_high)
     return replace(
         found,
         run_low=low,
         run_high=high,
-        log_sigma=log_sigma(left_out(rows, found, source_of)),
+        log_sigma=math.sqrt(log_sigma(fitted) * log_sigma(left_out(rows, found, source_of))),
         log_sigma_unseen=log_sigma(left_out(rows, found, family_of)),
         source=source,
         as_of=as_of,

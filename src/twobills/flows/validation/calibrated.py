@@ -1,0 +1,38 @@
+"""What ``twobills validate training`` writes: the accuracy page, and a calibration fitted anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from twobills.errors import RequestError
+from twobills.flows.validation.accuracy import accuracy_page
+from twobills.flows.validation.document import Validated
+from twobills.flows.validation.refit import refit, to_toml
+from twobills.flows.validation.rows import read_table
+from twobills.specs.calibration import Calibration
+
+
+def write_page(files: Sequence[Validated], calibration: Calibration, path: Path) -> None:
+    """The accuracy page of these tables. Raises RequestError if none of them is of throughput."""
+    _need_throughput(files)
+    path.write_text(accuracy_page(files, calibration), encoding="utf-8")
+
+
+def write_calibration(files: Sequence[Validated], start: Calibration, path: Path) -> Calibration:
+    """Fits to the tables of throughput, takes a run's spread from those of whole runs; returns what it wrote."""
+    _need_throughput(files)
+    rows = [row for file in files for row in file.rows]
+    runs = [row for file in files if file.is_runs for row in read_table(file.path)]
+    names = ", ".join(file.path.name for file in files)
+    n_sources = len({row.source for row in rows})
+    source = f"{len(rows)} rows of {n_sources} sources in {names}; docs/accuracy.md"
+    found = refit(rows, runs, start, source=source, as_of=date.today().isoformat())
+    path.write_text(to_toml(found), encoding="utf-8")
+    return found
+
+
+def _need_throughput(files: Sequence[Validated]) -> None:
+    if all(file.is_runs for file in files):
+        raise RequestError("FILE: at least one table of throughput is needed, to fit and to leave rows out")
