@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from twobills.errors import SpecError
 from twobills.money.rates import Rates
@@ -23,8 +22,6 @@ from twobills.plan.search import (
     SearchResult,
     search_training,
     timed,
-    undominated,
-    undominated_of_two,
 )
 from twobills.plan.space import EVERY, Fixed, layouts_for
 from twobills.plan.training import plan_run
@@ -75,19 +72,6 @@ def test_blocks_of_rows_time_as_the_whole_table_does(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("twobills.plan.search.BLOCK_ROWS", 37)
     for column, in_blocks in zip(whole, timed(MODEL, layouts, one, 8192), strict=True):
         assert np.array_equal(column, in_blocks)
-
-
-@given(arrays(np.float64, st.tuples(st.integers(1, 30), st.just(3)), elements=st.integers(0, 4).map(float)))
-def test_a_front_is_what_its_definition_says(costs: np.ndarray) -> None:
-    for i, kept in enumerate(undominated(costs)):
-        beaten = any((row <= costs[i]).all() and (row < costs[i]).any() for row in costs)
-        assert kept == (not beaten)
-
-
-@given(arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), elements=st.integers(0, 6).map(float)))
-def test_two_ways_to_a_front_of_two_columns_agree(costs: np.ndarray) -> None:
-    by_sorting = {tuple(costs[i]) for i in undominated_of_two(costs[:, 0], costs[:, 1])}
-    assert by_sorting == {tuple(row) for row in costs[undominated(costs)]}
 
 
 def test_the_front_gives_up_time_only_for_memory_on_one_cluster() -> None:

@@ -21,10 +21,9 @@ from twobills.meter.clock import Clock, monotonic
 from twobills.money.rates import Rates, at_user_price, rented
 from twobills.perf.achieved import achieved
 from twobills.plan.global_batch import RULE, default_global_batch
-from twobills.plan.interval import around
-from twobills.plan.search import FoundPlan, Job, Objective, Offer, SearchResult, search_training
+from twobills.plan.search import FoundPlan, Job, Objective, Offer, search_training
 from twobills.plan.space import Fixed
-from twobills.report.documents import SCHEMA
+from twobills.report.search_document import search_to_json
 from twobills.specs import catalog
 from twobills.specs.calibration import published_calibration
 from twobills.specs.cluster import ClusterSpec
@@ -88,27 +87,19 @@ def search(asked: SearchRequest, clock: Clock = monotonic) -> dict[str, Any]:
     start_s = clock()
     found = search_training(job, offers, objective=asked.objective, top=asked.top, max_wall_s=max_wall_s)
     return {
-        "schema": SCHEMA,
-        "model": {"name": model.name, "n_params": count_params(model).total},
-        "n_tokens": job.n_tokens,
-        "seq_len": job.seq_len,
-        "global_batch": job.global_batch,
-        "batch_size_tokens": job.global_batch * job.seq_len,
-        "objective": asked.objective.value,
-        "max_days": asked.max_days,
-        "n_plans": found.n_plans,
-        "n_fit": found.n_fit,
-        "n_front": len(found.front),
+        **search_to_json(
+            job,
+            found,
+            n_params=count_params(model).total,
+            objective=asked.objective,
+            max_days=asked.max_days,
+        ),
         "search_s": clock() - start_s,
-        "best": [_row(plan) for plan in found.best],
-        "ranking": [_row(plan) for plan in found.ranking],
-        "front": [_row(plan) for plan in found.front],
         "refused": [
             {"chip": cluster.chip.name, "n_chips": cluster.n_chips, "reason": reason}
             for cluster, reason in (*refused, *found.refused)
         ],
         "command": command(asked, found.ranking[0], job),
-        "missed": _missed(asked, found),
         "assumed": _assumed(asked, model, job, rates),
     }
 
@@ -246,56 +237,6 @@ def _usd(text: str) -> float:
     if not 0 <= usd < math.inf:
         raise RequestError(f"--usd-per-chip-hour {text!r}: write dollars like 2.5, or NAME=2.5 for each chip")
     return usd
-
-
-def _row(plan: FoundPlan) -> dict[str, Any]:
-    spec, cluster = plan.spec, plan.offer.cluster
-    return {
-        "chip": cluster.chip.name,
-        "n_chips": cluster.n_chips,
-        "dtype": plan.dtype.value,
-        "plan": {
-            "dp": spec.dp,
-            "tp": spec.tp,
-            "pp": spec.pp,
-            "cp": spec.cp,
-            "ep": spec.ep,
-            "zero": spec.zero.value,
-            "shard": spec.shard or spec.dp * spec.cp,
-            "interleave": spec.interleave,
-            "micro_batch": spec.micro_batch,
-            "n_micro": plan.n_micro,
-            "recompute": spec.recompute.name.lower(),
-        },
-        "described": spec.describe(),
-        "step_s": around(plan.step_s, float(plan.offer.rates.log_sigma)).to_json(),
-        "compute_frac": plan.compute_frac,
-        "exposed_frac": plan.exposed_frac,
-        "bubble_frac": plan.bubble_frac,
-        "straggling_frac": plan.straggling_frac,
-        "tokens_per_s": plan.tokens_per_s,
-        "mfu": plan.mfu,
-        "wall_s": plan.wall_s.to_json(),
-        "total_usd": plan.usd.to_json(),
-        "usd_per_ttoken": plan.usd_per_ttoken.to_json(),
-        "memory_bytes": plan.memory_bytes,
-        "spare_bytes": plan.spare_bytes,
-        "spare_frac": plan.spare_frac,
-    }
-
-
-def _missed(asked: SearchRequest, found: SearchResult) -> str | None:
-    """By how much the deadline is missed; None where there is none or it is met."""
-    quickest = min(found.front, key=lambda plan: plan.wall_s.value)
-    if asked.max_days is None or quickest.wall_s.value <= asked.max_days * SECONDS_PER_DAY:
-        return None
-    late_s = quickest.wall_s.value - asked.max_days * SECONDS_PER_DAY
-    cluster = quickest.offer.cluster
-    return (
-        f"--max-days {asked.max_days:g}: the fastest plan, on {cluster.n_chips} x {cluster.chip.name}, takes "
-        f"{show_seconds(quickest.wall_s.value)}, {show_seconds(late_s)} "
-        f"({show_frac(late_s / SECONDS_PER_DAY / asked.max_days)}) too long; more or faster chips, or fewer tokens"
-    )
 
 
 def _assumed(asked: SearchRequest, model: ModelSpec, job: Job, rates: Mapping[str, Rates | str]) -> list[str]:

@@ -24,6 +24,7 @@ from twobills.perf.achieved import Achieved
 from twobills.plan.evaluate import Evaluated, evaluate
 from twobills.plan.failures import failing_run, goodput
 from twobills.plan.interval import Interval, around
+from twobills.plan.pareto import Values, undominated, undominated_of_two
 from twobills.plan.space import EVERY, Fixed, layouts_for
 from twobills.plan.training import CHECKPOINT_BYTES_PER_PARAM
 from twobills.specs.cluster import ClusterSpec
@@ -34,7 +35,6 @@ from twobills.specs.running import Running
 from twobills.units import TERA, show_bytes
 
 BLOCK_ROWS = 4096
-Values = NDArray[np.float64]
 
 
 class Objective(StrEnum):
@@ -155,23 +155,15 @@ def search_training(
     )
 
 
-def undominated(costs: Values) -> NDArray[np.bool_]:
-    """Which rows of (n, k) no other row equals or beats in every column and beats in one; all columns: less is better.
-
-    One pass over all pairs, so for a few thousand rows; of rows that are equal all stay.
-    """
-    no_worse = (costs[:, None, :] <= costs[None, :, :]).all(axis=2)
-    better = (costs[:, None, :] < costs[None, :, :]).any(axis=2)
-    return ~np.asarray((no_worse & better).any(axis=0))
-
-
-def undominated_of_two(first: Values, second: Values) -> NDArray[np.intp]:
-    """Rows that no other beats in both columns, by ``first``; of equal rows one. Sorting, so for millions of rows."""
-    order = np.lexsort((second, first))
-    falling = np.minimum.accumulate(second[order])
-    before = np.concatenate([[np.inf], falling[:-1]])
-    kept: NDArray[np.intp] = order[second[order] < before]
-    return kept
+def timed(model: ModelSpec, layouts: Layouts, offer: Offer, seq_len: int) -> tuple[Values, Values]:
+    """Seconds of a step and spare bytes of a chip, of every plan."""
+    n = len(layouts.dp)
+    seconds, spare = np.empty(n), np.empty(n)
+    for start in range(0, n, BLOCK_ROWS):
+        block = slice(start, min(start + BLOCK_ROWS, n))
+        found = _evaluated(model, Layouts(*(column[block] for column in layouts)), offer, seq_len)
+        seconds[block], spare[block] = found.time.seconds, found.spare_bytes
+    return seconds, spare
 
 
 def _scan(job: Job, offer: Offer) -> _Scanned:
@@ -199,17 +191,6 @@ def _scan(job: Job, offer: Offer) -> _Scanned:
     usd = wall_s * offer.cluster.n_chips * offer.usd_per_chip_s
     spare_frac = spare[fits] / offer.cluster.memory_bytes
     return _Scanned(offer, layouts.select(fits), np.stack([wall_s, usd, -spare_frac], axis=1), factor, len(fits))
-
-
-def timed(model: ModelSpec, layouts: Layouts, offer: Offer, seq_len: int) -> tuple[Values, Values]:
-    """Seconds of a step and spare bytes of a chip, of every plan."""
-    n = len(layouts.dp)
-    seconds, spare = np.empty(n), np.empty(n)
-    for start in range(0, n, BLOCK_ROWS):
-        block = slice(start, min(start + BLOCK_ROWS, n))
-        found = _evaluated(model, Layouts(*(column[block] for column in layouts)), offer, seq_len)
-        seconds[block], spare[block] = found.time.seconds, found.spare_bytes
-    return seconds, spare
 
 
 def _evaluated(model: ModelSpec, layouts: Layouts, offer: Offer, seq_len: int) -> Evaluated:
