@@ -15,9 +15,9 @@ def validation_sentence(found: Document) -> str:
     way = "high" if found["bias"] > 0 else "low"
     return (
         f"{n} of {found['n_eligible']} measured rows that say enough are forecast, from their inputs alone: half of "
-        f"the forecasts of {unit} are within {found['median_abs_rel_error']:.1%} of what was measured, nine in ten within "
-        f"{found['p90_abs_rel_error']:.1%}; the middle one is {abs(found['bias']):.1%} too {way}, and the 5-95 % "
-        f"interval holds {found['coverage_90']:.0%} of the measurements."
+        f"the forecasts of {unit} are within {found['median_abs_rel_error']:.1%} of what was measured, nine in ten "
+        f"within {found['p90_abs_rel_error']:.1%}; the middle one is {abs(found['bias']):.1%} too {way}, and the "
+        f"5-95 % interval holds {found['coverage_90']:.0%} of the measurements."
     )
 
 

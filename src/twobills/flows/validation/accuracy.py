@@ -45,8 +45,8 @@ def _head(calibration: Calibration) -> Lines:
     yield "A row is forecast from its inputs only: model, chips, batch, sequence length, formats, parallel plan and"
     yield "software as far as they are stated, the rest chosen by the planner. Errors are forecast / measured - 1, of"
     yield "tokens per second and chip, or of chip-hours. *Left out*: forecast by a calibration fitted without that"
-    yield f"row's source. The calibration has {calibration.n_parameters} numbers, keyed by kind of operation, hardware family"
-    yield "and software, never by model, chip or source. Rows that nobody fitting it has seen are not on this page."
+    yield f"row's source. The calibration has {calibration.n_parameters} numbers, keyed by kind of operation, hardware"
+    yield "family and software, never by model, chip or source."
     yield ""
     yield f"MFU: {MFU_CONVENTION}, over the 16-bit dense peak."
 

@@ -1,0 +1,149 @@
+"""What a table of measured throughput says about a row's inputs, and what it does not."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from twobills.errors import DataError
+from twobills.flows.validation.rows import Skipped, ThroughputRow, read_table, stack_of, throughput_rows
+from twobills.specs.parallel import Recompute, Stack, Zero
+
+STATED = {
+    "source": "torchtitan benchmarks",
+    "model": "Llama 3.1 8B",
+    "seq_len": "8192",
+    "n_chips": "64",
+    "chip": "h100_80gb",
+    "mfu": "",
+    "hfu": "",
+    "tflops_per_chip": "",
+    "tokens_per_s_total": "",
+    "tokens_per_s_per_chip": "5000",
+    "micro_batch": "2",
+    "grad_accum": "4",
+    "global_batch_seqs": "512",
+    "precision": "bf16",
+    "sharding": "FULL_SHARD",
+    "activation_checkpointing": "full",
+    "layers": "",
+    "d_model": "",
+    "n_heads": "",
+    "vocab": "",
+    "parallelism": "FSDP64",
+    "note": "",
+}
+
+
+def read(**changes: str) -> ThroughputRow | Skipped:
+    return next(throughput_rows([{**STATED, **changes}], "table"))
+
+
+def forecastable(**changes: str) -> ThroughputRow:
+    row = read(**changes)
+    assert isinstance(row, ThroughputRow), row
+    return row
+
+
+def test_a_row_is_read_as_it_stands() -> None:
+    row = forecastable()
+    assert row.model.name == "llama-3.1-8b"
+    assert (row.cluster.chip.name, row.cluster.n_chips) == ("h100-sxm", 64)
+    assert (row.global_batch, row.seq_len, row.tokens_per_s_per_chip) == (512, 8192, 5000)
+    assert (row.fixed.tp, row.fixed.pp, row.fixed.cp) == (1, 1, 1)
+    assert (row.fixed.zero, row.fixed.micro_batch, row.fixed.recompute) == (Zero.PARAMETERS, 2, Recompute.FULL)
+    assert not row.fp8
+
+
+def test_degrees_are_read_and_what_is_not_stated_is_free() -> None:
+    stated = forecastable(parallelism="TP8 PP4 CP2 DP1", sharding="").fixed
+    assert (stated.tp, stated.pp, stated.cp, stated.zero) == (8, 4, 2, None)
+    free = forecastable(parallelism="", sharding="", activation_checkpointing="", micro_batch="").fixed
+    assert (free.tp, free.pp, free.cp, free.recompute, free.micro_batch) == (None, None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sequences"),
+    [
+        ({"global_batch_seqs": "", "global_batch_tokens": "4194304"}, 512),
+        ({"global_batch_seqs": "", "note": "local batch 2"}, 128),
+        ({"global_batch_seqs": "", "note": "local batch 12", "parallelism": "FSDP8 TP8"}, 96),
+        ({"global_batch_seqs": "", "note": "batch/DP 32", "parallelism": "TP8 PP8 DP1"}, 32),
+        ({"global_batch_seqs": ""}, 2 * 4 * 64),
+    ],
+)
+def test_the_batch_is_found_where_it_is_stated(changes: dict[str, str], sequences: float) -> None:
+    assert forecastable(**changes).global_batch == sequences
+
+
+def test_throughput_comes_from_the_sources_own_convention_where_tokens_are_not_given() -> None:
+    by_tokens = forecastable()
+    n_params, square = 8_030_261_248, 12 * 32 * 32 * 128 * 8192
+    tflops = 5000 * (6 * n_params + square) / 1e12
+    assert forecastable(tokens_per_s_per_chip="", tokens_per_s_total="320000").tokens_per_s_per_chip == 5000
+    by_flops = forecastable(tokens_per_s_per_chip="", tflops_per_chip=str(tflops)).tokens_per_s_per_chip
+    assert by_flops == pytest.approx(by_tokens.tokens_per_s_per_chip, rel=1e-9)
+    by_mfu = forecastable(tokens_per_s_per_chip="", mfu=str(tflops / 989.4)).tokens_per_s_per_chip
+    assert by_mfu == pytest.approx(5000, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "eligible", "reason"),
+    [
+        ({"tokens_per_s_per_chip": ""}, False, "no throughput"),
+        ({"global_batch_seqs": "", "micro_batch": ""}, False, "batch is not stated"),
+        ({"chip": "abacus-9"}, True, "abacus-9"),
+        ({"model": "Nobody 3B"}, True, "not in the catalogue"),
+        ({"seq_len": "long"}, True, "not a number"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_skipped_with_its_reason(
+    changes: dict[str, str], eligible: bool, reason: str
+) -> None:
+    row = read(**changes)
+    assert isinstance(row, Skipped)
+    assert row.eligible is eligible
+    assert reason in row.reason
+
+
+def test_an_unknown_models_shape_comes_from_the_rows_columns() -> None:
+    columns = {"layers": "30", "d_model": "3072", "n_heads": "32", "vocab": "51200"}
+    model = forecastable(model="GPT 3.6B", **columns).model
+    assert (model.n_layers, model.d_model, model.d_ff, model.gated_mlp) == (30, 3072, 4 * 3072, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stack"),
+    [
+        ({"source": "llm-foundry README"}, Stack.EAGER),
+        ({"note": "FSDP+compile+Float8"}, Stack.COMPILED),
+        ({"source": "Megatron-LM SC21 Table 1"}, Stack.EARLY),
+        ({"source": "MLPerf Training", "note": "system eos_ngc24.09_nemo; NVIDIA logs"}, Stack.OVERLAPPED),
+        ({"source": "a paper", "parallelism": "TP8 PP4", "chip": "a100_80gb"}, Stack.FUSED),
+        ({"source": "a paper", "parallelism": "TP8 PP4"}, Stack.OVERLAPPED),
+        ({"source": "a paper", "model": "Nemotron-3-8B", "parallelism": "TP4", "chip": "a100_80gb"}, Stack.FUSED),
+    ],
+)
+def test_software_is_read_from_the_frameworks_that_a_row_names(changes: dict[str, str], stack: Stack) -> None:
+    assert stack_of({**STATED, **changes}) is stack
+
+
+def test_fp8_is_read_from_precision_or_note() -> None:
+    assert forecastable(precision="fp8 rowwise").fp8
+    assert forecastable(precision="", note="NVIDIA logs mix FP8").fp8
+
+
+def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not a readable CSV"):
+        read_table(tmp_path / "absent.csv")
+    empty = tmp_path / "empty.csv"
+    empty.write_text("source,model\n")
+    with pytest.raises(DataError, match="holds no rows"):
+        read_table(empty)
+    other = tmp_path / "other.csv"
+    with other.open("w", newline="") as file:
+        csv.writer(file).writerows([["a", "b"], ["1", "2"]])
+    with pytest.raises(DataError, match="column 'source' is missing"):
+        list(throughput_rows(read_table(other), "other.csv"))
