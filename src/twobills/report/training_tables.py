@@ -66,13 +66,16 @@ def run_bill_table(document: Document) -> Table:
 def split_table(document: Document) -> Table:
     """Who gets each dollar."""
     split = document["training"]["split"]
+    total = split["total_usd"]
+
+    def row(payee: str, usd: float) -> tuple[str, ...]:
+        return (payee, show_usd(usd), show_frac(usd / total) if total else "–")
+
     rows = []
     for part in split["parts"]:
-        share = ABSENT if part["share_frac"] is None else show_frac(part["share_frac"])
-        rows.append((part["payee"], show_usd(part["usd"]), share))
+        rows.append(row(part["payee"], part["usd"]))
         if part["payee"] == "chip maker" and split["chip_margin_usd"] is not None:
-            margin = split["chip_margin_usd"]
-            rows.append(("  of it beyond parts", show_usd(margin), show_frac(margin / split["total_usd"])))
+            rows.append(row("  of it beyond parts", split["chip_margin_usd"]))
     return Table(f"Where the dollar goes ({split['tenure']}) {ASSUMED}", ("To", "Dollars", "Share"), rows)
 
 

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twobills.errors import CatalogError, RequestError, SpecError
+from twobills.flows.plan_training import (
+    TrainingRequest,
+    parse_chips,
+    plan_training_document,
+    planned_run,
+    resolve_model,
+)
+from twobills.report.documents import to_json_text
+from twobills.specs.dtype import DType
+from twobills.specs.prices import PriceKind
+from twobills.specs.run import JobKind
+from twobills.units import JOULES_PER_KWH, SECONDS_PER_DAY, SECONDS_PER_HOUR
+
+ASKED = TrainingRequest(model="llama-3.1-8b", tokens="1T", chips="h100-sxm:256")
+MINE = """
+[chip.secret]
+vendor = "us"
+family = "hopper"
+bf16_tflops = 900
+memory_gb = 96
+memory_gb_per_s = 4000
+source = "us"
+as_of = "2026-01-01"
+"""
+
+
+def asked(**change: Any) -> dict[str, Any]:
+    return plan_training_document(replace(ASKED, **change))
+
+
+def test_the_document_is_json_in_base_units() -> None:
+    document = plan_training_document(ASKED, with_parts=True)
+    training = json.loads(to_json_text(document))["training"]
+    for figure in ("total_usd", "wall_s", "chip_s", "facility_j", "step_s", "tokens_per_s", "mfu", "hfu"):
+        assert set(training[figure]) == {"value", "p5", "p95"}
+        assert training[figure]["p5"] <= training[figure]["value"] <= training[figure]["p95"]
+    assert training["wall_days"]["value"] * SECONDS_PER_DAY == pytest.approx(training["wall_s"]["value"])
+    assert training["chip_hours"]["p5"] * SECONDS_PER_HOUR == pytest.approx(training["chip_s"]["p5"])
+    assert training["energy_mwh"]["value"] * 1e3 * JOULES_PER_KWH == pytest.approx(training["facility_j"]["value"])
+    assert sum(part["step_s"] for part in document["step_parts"]) == pytest.approx(training["step_s"]["value"])
+    assert "matmul parameters" in training["mfu_convention"]
+
+
+def test_memory_adds_up_to_what_the_chip_has() -> None:
+    memory = asked()["training"]["memory"]
+    parts = sum(value for name, value in memory.items() if name != "available_bytes")
+    assert parts == pytest.approx(memory["available_bytes"])
+
+
+@pytest.mark.parametrize("terms", [{}, {"owned": True}, {"usd_per_chip_hour": 2.0}, {"usd_per_chip_hour": 0.0}])
+def test_each_dollar_goes_to_somebody(terms: dict[str, Any]) -> None:
+    training = asked(**terms)["training"]
+    split = training["split"]
+    assert sum(part["usd"] for part in split["parts"]) == pytest.approx(training["bill"]["total_usd"], abs=1e-6)
+    assert split["tenure"] == ("owned" if "owned" in terms else "rented")
+
+
+def test_the_users_price_is_the_price() -> None:
+    training = asked(usd_per_chip_hour=2.0)["training"]
+    assert training["total_usd"]["value"] == pytest.approx(2 * training["chip_hours"]["value"])
+
+
+def test_a_kind_of_price_is_looked_up() -> None:
+    rates = asked(price_kind=PriceKind.SPOT)["training"]["bill"]["rates"]
+    assert rates != asked()["training"]["bill"]["rates"]
+    with pytest.raises(CatalogError, match="--price-kind own: chip h100-sxm has none of that kind; it has on_demand"):
+        asked(price_kind=PriceKind.OWN)
+
+
+def test_levers_are_what_they_save() -> None:
+    document = asked()
+    before = document["training"]["total_usd"]["value"]
+    levers = document["training"]["levers"]
+    assert levers == sorted(levers, key=lambda lever: lever["total_usd"])
+    for lever in levers:
+        assert lever["saves_usd"] == pytest.approx(before - lever["total_usd"])
+    fp8 = next(lever for lever in levers if lever["change"] == "training in fp8")
+    assert fp8["total_usd"] == pytest.approx(asked(dtype=DType.FP8)["training"]["total_usd"]["value"])
+
+
+def test_the_batch_is_what_was_asked_for() -> None:
+    assert asked(batch_size=512)["training"]["batch_size"] == 512
+    assert asked(batch_tokens="4.2M", seq_len=4096)["training"]["batch_size"] == 1025
+    assert any(line.startswith("batch of") for line in asked()["assumed"])
+    assert not any(line.startswith("batch of") for line in asked(batch_size=512)["assumed"])
+
+
+def test_what_is_assumed_is_said() -> None:
+    lines = asked(chips="mi300x:256", usd_per_chip_hour=3.0)["assumed"]
+    assert any("mean of the families that were fitted" in line for line in lines)
+    shape = asked(model=None, params="8e9")["assumed"]
+    assert any("32 layers of width 4096" in line for line in shape)
+    lora = asked(job=JobKind.LORA, tokens="1B")["assumed"]
+    assert any("adapters" in line for line in lora)
+
+
+def test_flags_reach_the_run() -> None:
+    plan = planned_run(
+        replace(ASKED, network_gbps=100, pue=1.5, mtbf_hours=1e4, evaluation_frac=0.2, failures=True)
+    ).plan
+    assert plan.cluster.scaleout_bytes_per_s == 12.5e9
+    assert plan.running.pue == 1.5
+    assert plan.running.mtbf_chip_s == 3.6e7
+    assert plan.goodput.useful_s == pytest.approx(1.2 * plan.figures.train_s.value)
+    assert planned_run(replace(ASKED, failures=False)).plan.goodput.n_failures == 0
+
+
+def test_a_users_own_chip_and_what_is_not_known_of_it(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(MINE)
+    given = {"chips": "secret", "catalog_file": mine, "usd_per_chip_hour": 1.0, "model": "smollm2-135m"}
+    training = asked(**given)["training"]
+    assert training["split"] is None
+    assert "what it costs to buy" in training["split_reason"]
+    assert training["facility_j"] is None
+    assert "no power of secret" in training["reason"]
+    with pytest.raises(SpecError, match=r"chip secret: what it costs to buy .* is not known, so owning"):
+        asked(**{**given, "usd_per_chip_hour": None, "owned": True})
+    with pytest.raises(CatalogError, match="nobody's is in the catalogue"):
+        asked(**{**given, "usd_per_chip_hour": None})
+    with pytest.raises(SpecError, match="neither its links nor its network are known"):
+        asked(**{**given, "chips": "secret:8"})
+    mine.write_text(MINE.replace("memory_gb = 96\n", ""))
+    with pytest.raises(SpecError, match="chip secret: memory_bytes is not known"):
+        asked(**given)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "n_chips"), [("h100", "h100", 1), ("h100:8", "h100", 8), ("tpu-v5p:8960", "tpu-v5p", 8960)]
+)
+def test_chips_are_a_name_and_a_count(text: str, name: str, n_chips: int) -> None:
+    assert parse_chips(text) == (name, n_chips)
+
+
+@pytest.mark.parametrize("text", ["h100:", "h100:x", "h100:0", "h100:-1", ":8", "", "h100:8,a100:8"])
+def test_chips_that_are_malformed_say_how_to_write_them(text: str) -> None:
+    with pytest.raises(RequestError, match=r"^--chips '.*': (write it as NAME:COUNT|one kind of chip trains)"):
+        parse_chips(text)
+
+
+def test_a_model_is_a_name_a_file_or_a_folder(tmp_path: Path) -> None:
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 512,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "intermediate_size": 1024,
+        "vocab_size": 1000,
+        "max_position_embeddings": 2048,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert resolve_model(str(tmp_path)) == resolve_model(str(tmp_path / "config.json"))
+    assert resolve_model("llama-3.1-8b").name == "llama-3.1-8b"
+    (tmp_path / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "hidden_size"}))
+    with pytest.raises(SpecError, match=r"config\.json: hidden_size: missing"):
+        resolve_model(str(tmp_path))
+    with pytest.raises(RequestError, match=r"near it: llama-3\.1-8b.* a path to a config\.json"):
+        resolve_model("lama-3.1-8b")
+
+
+def test_a_model_or_a_size() -> None:
+    for given in ({"model": None}, {"params": "8e9"}):
+        with pytest.raises(RequestError, match="MODEL or --params"):
+            asked(**given)
+
+
+def test_one_batch_only() -> None:
+    with pytest.raises(RequestError, match="--batch-tokens and --batch-size"):
+        asked(batch_size=8, batch_tokens="1M")
