@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from math import gcd
 
 import numpy as np
 
@@ -94,22 +95,27 @@ def one(plan: ParallelSpec | None = None, *, global_batch: float = 1.0, fp8: boo
 
 
 def many(n_chips: int = 64, *, ep: int = 1, global_batch: float = 128.0, fp8: bool = False) -> Layouts:
-    """Some hundred plans of all kinds that share ``n_chips``."""
+    """About a hundred plans of all kinds that share ``n_chips``."""
     plans = [
         ParallelSpec(
             dp=n_chips // (tp * pp * cp),
             tp=tp,
             pp=pp,
             cp=cp,
-            ep=min(ep, n_chips // (tp * pp)),
+            ep=gcd(ep, n_chips // (tp * pp)),
             zero=zero,
-            shard=shard,
+            shard=gcd(2, n_chips // (tp * pp)) if in_pairs else None,
             interleave=interleave if pp > 1 else 1,
             micro_batch=micro_batch,
             recompute=recompute,
         )
         for tp, pp, cp in product((1, 2, 8), (1, 4), (1, 2))
-        for zero, shard in ((Zero.NOTHING, None), (Zero.OPTIMISER, None), (Zero.PARAMETERS, None), (Zero.PARAMETERS, 2))
+        for zero, in_pairs in (
+            (Zero.NOTHING, False),
+            (Zero.OPTIMISER, False),
+            (Zero.PARAMETERS, False),
+            (Zero.PARAMETERS, True),
+        )
         for interleave, micro_batch, recompute in ((1, 1, Recompute.NONE), (2, 2, Recompute.FULL))
         if n_chips % (tp * pp * cp) == 0
     ]
