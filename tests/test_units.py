@@ -46,6 +46,9 @@ def test_what_is_not_a_duration_is_named(text: str) -> None:
         (units.show_flops_per_s(8.12e11), "812 GFLOP/s"),
         (units.show_bytes(7.8e6), "7.80 MB"),
         (units.show_energy(7.2e6), "2.00 kWh"),
+        (units.show_energy(7.2e9), "2.00 MWh"),
+        (units.show_energy(1.08e14), "30.0 GWh"),
+        (units.show_hours(3600 * 30.84e6), "30.8M h"),
         (units.show_frac(0.831), "83.1 %"),
     ],
 )

@@ -51,7 +51,7 @@ def plan(
     catalog_file: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict both bills of a model on one chip, and where they cross."""
+    """Predict both bills of a model, trained on any chips and served on one of them, and where they cross."""
     from twobills.cli.screen import print_json, print_table, say
     from twobills.flows.plan import PlanRequest, plan_both
     from twobills.report import sentences, tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,11 @@ from twobills.specs.prices import PriceKind
 from twobills.specs.run import JobKind
 
 _PLAN, _MONEY = "Parallel plan (what is not given is chosen)", "Money, power and failures"
-Degree = Annotated[int | None, typer.Option(min=1, rich_help_panel=_PLAN)]
+
+
+def _degree(words: str) -> Any:
+    """An option for one choice of the parallel plan."""
+    return typer.Option(min=1, help=words, rich_help_panel=_PLAN)
 
 
 def plan_training(
@@ -29,15 +33,17 @@ def plan_training(
     lora_rank: Annotated[int | None, typer.Option(min=1, help="Rank of the adapters of a lora job.")] = None,
     teacher: Annotated[str | None, typer.Option(help="The model that a distill job learns from.")] = None,
     stack: Annotated[Stack, typer.Option(help="Software.")] = Stack.OVERLAPPED,
-    tp: Degree = None,
-    pp: Degree = None,
-    cp: Degree = None,
-    ep: Degree = None,
-    dp: Degree = None,
-    zero: Annotated[int | None, typer.Option(min=0, max=3, help="ZeRO's stage.", rich_help_panel=_PLAN)] = None,
-    shard: Degree = None,
-    interleave: Degree = None,
-    micro_batch: Degree = None,
+    tp: Annotated[int | None, _degree("Tensor parallelism, with sequence parallelism.")] = None,
+    pp: Annotated[int | None, _degree("Pipeline stages.")] = None,
+    cp: Annotated[int | None, _degree("Context parallelism.")] = None,
+    ep: Annotated[int | None, _degree("Expert parallelism, within dp x cp.")] = None,
+    dp: Annotated[int | None, _degree("Copies of the model that share the batch.")] = None,
+    zero: Annotated[
+        int | None, typer.Option(min=0, max=3, help="ZeRO's stage; 3 is FSDP.", rich_help_panel=_PLAN)
+    ] = None,
+    shard: Annotated[int | None, _degree("Ranks that share out one copy (HSDP); all if not given.")] = None,
+    interleave: Annotated[int | None, _degree("Pieces of the model per pipeline stage.")] = None,
+    micro_batch: Annotated[int | None, _degree("Sequences that a copy runs at once.")] = None,
     recompute: Annotated[str | None, typer.Option(help="none, selective or full.", rich_help_panel=_PLAN)] = None,
     network_gbps: Annotated[
         float | None, typer.Option(min=0, help="Network of one chip, Gbit/s one way.", rich_help_panel=_PLAN)
@@ -51,7 +57,9 @@ def plan_training(
     mtbf_hours: Annotated[
         float | None, typer.Option(help="Hours between failures of one chip.", rich_help_panel=_MONEY)
     ] = None,
-    no_failures: Annotated[bool, typer.Option("--no-failures", rich_help_panel=_MONEY)] = False,
+    no_failures: Annotated[
+        bool, typer.Option("--no-failures", help="Nothing fails, nothing pauses.", rich_help_panel=_MONEY)
+    ] = False,
     evaluate_frac: Annotated[
         float | None, typer.Option(help="Evaluation over training time.", rich_help_panel=_MONEY)
     ] = None,
