@@ -98,6 +98,8 @@ def test_the_batch_is_what_was_asked_for() -> None:
 def test_what_is_assumed_is_said() -> None:
     lines = asked(chips="mi300x:256", usd_per_chip_hour=3.0)["assumed"]
     assert any("mean of the families that were fitted" in line for line in lines)
+    inferring = asked(model="smollm2-135m", chips="t4:8", usd_per_chip_hour=1.0)["assumed"]
+    assert any("made or sold for inference" in line for line in inferring)
     shape = asked(model=None, params="8e9")["assumed"]
     assert any("32 layers of width 4096" in line for line in shape)
     lora = asked(job=JobKind.LORA, tokens="1B")["assumed"]

@@ -6,7 +6,7 @@ change it most: the same run in fp8, without failures, on twice the network, at 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +35,14 @@ from twobills.units import BITS_PER_BYTE, GIGA, SECONDS_PER_HOUR, parse_count
 
 MAX_SEQ_LEN = 8192
 """The default training sequence is at most so long."""
+
+_KIND_WORDS: Mapping[PriceKind, str] = {
+    PriceKind.ON_DEMAND: "on demand",
+    PriceKind.LIST: "by the price list",
+    PriceKind.RESERVED_1Y: "reserved for a year",
+    PriceKind.RESERVED_3Y: "reserved for three years",
+    PriceKind.OWN: "of your own",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +235,7 @@ def _other_requests(asked: TrainingRequest, planned: PlannedRun) -> Iterator[tup
         kinds = dict.fromkeys(price.kind for price in catalog.chip_prices(chip.name, asked.catalog_file))
         for kind in kinds:
             if kind not in (PriceKind.SPOT, asked.price_kind):  # spot chips may be taken away
-                yield f"the {kind.replace('_', ' ')} price", replace(asked, price_kind=kind)
+                yield f"the price of chips {_KIND_WORDS[kind]}", replace(asked, price_kind=kind)
 
 
 def _assumed_by_us(asked: TrainingRequest, plan: RunPlan) -> list[str]:

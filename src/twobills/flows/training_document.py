@@ -16,7 +16,7 @@ from twobills.plan.interval import Interval
 from twobills.plan.training import RunPlan, server_watts
 from twobills.specs.calibration import Calibration
 from twobills.specs.cluster import ClusterSpec
-from twobills.specs.hardware import peak_name
+from twobills.specs.hardware import Role, peak_name
 from twobills.specs.model import ModelSpec
 from twobills.specs.run import JobKind
 from twobills.units import JOULES_PER_KWH, SECONDS_PER_DAY, SECONDS_PER_HOUR, show_bytes, show_frac, show_seconds
@@ -158,6 +158,8 @@ def _about_chip(plan: RunPlan) -> Iterator[str]:
         read.append("scaleout_bytes_per_s")
         if chip.scaleout_bytes_per_s is None:
             yield f"network of {chip.name}: not known, taken as fast as its links"
+    if chip.role is Role.INFERENCE:
+        yield f"{chip.name} can train at all: it is made or sold for inference"
     if not chip.verified:
         yield f"data sheet of {chip.name}: its source was not opened"
     elif doubtful := [name for name in read if name in chip.unverified]:
