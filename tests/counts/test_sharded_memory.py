@@ -206,3 +206,10 @@ def test_a_forward_pass_holds_weights_and_one_layers_activations(model: ModelSpe
     assert not forward.gradients.any()
     assert not forward.optimiser.any()
     assert np.all(forward.activations <= train.activations)
+
+
+def test_logits_are_held_in_both_precisions_and_split_over_ranks() -> None:
+    """Korthikanti et al., section 4.3: 4 s b v / t for the loss's fp32 logits; the product wrote 16 bits before."""
+    for tp in (1, 4):
+        found = memory(GPT, ParallelSpec(dp=1, tp=tp, micro_batch=2))
+        assert float(found.logits[0]) == (4 + 2) * SEQ_LEN * 2 * GPT.vocab_size / tp

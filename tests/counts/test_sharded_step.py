@@ -228,3 +228,19 @@ def test_models_of_several_kinds_of_layers_name_them_apart() -> None:
     assert len(layer_kinds(EXPERTS)) == 2
     for names in ([w.name for w in parts.work], [t.name for t in parts.transfers]):
         assert len(names) == len(set(names))
+
+
+def test_the_loss_reads_and_writes_each_logit_so_many_times() -> None:
+    """To fp32 (2 + 4 bytes), sum of exponentials (4), gradient from it (4 + 4), to 16 bits and away (2): 20 in all."""
+    layouts = one(ParallelSpec(dp=1, tp=4))
+    (loss,) = [w for w in sharded_step(GPT, layouts, SEQ_LEN).work if w.name == "cross-entropy"]
+    assert float((loss.bytes * loss.calls)[0]) == 20 * SEQ_LEN * GPT.vocab_size / 4
+
+
+def test_casts_read_each_operand_and_write_it_both_ways_round() -> None:
+    """2 bytes read, 1 and its transpose written; inputs and gradients of every product, and its weights."""
+    parts = step(LLAMA, ParallelSpec(dp=1), fp8=True)
+    (casts,) = [w for w in parts.work if w.name == "casts to fp8"]
+    (kind,) = layer_kinds(LLAMA)
+    operands = sum(SEQ_LEN * (p.rows + p.columns) + p.weights for p in kind.projections)
+    assert float((casts.bytes * casts.calls)[0]) == (2 + 1 + 1) * operands * LLAMA.n_layers
