@@ -26,6 +26,7 @@ from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
 from twobills.meter.environment import environment
 from twobills.perf.achieved import achieved
+from twobills.plan.interval import Spread
 from twobills.plan.search import Offer, timed
 from twobills.plan.space import EVERY, Fixed, layouts_for
 from twobills.specs import catalog
@@ -92,7 +93,8 @@ def _search(case: Case) -> tuple[int, float]:
     start_s = time.process_time()
     model = catalog.model(case.model)
     cluster = ClusterSpec(chip=catalog.chip(case.chip), n_chips=case.n_chips)
-    offer = Offer(cluster, achieved(cluster, Stack.OVERLAPPED, published_calibration()), 0.0, (DType.BF16, DType.FP8))
+    rates = achieved(cluster, Stack.OVERLAPPED, published_calibration())
+    offer = Offer(cluster, rates, Spread(1.0, 1.0), 0.0, (DType.BF16, DType.FP8))
     layouts = layouts_for(
         model,
         cluster,

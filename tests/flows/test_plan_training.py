@@ -179,3 +179,14 @@ def test_a_model_or_a_size() -> None:
 def test_one_batch_only() -> None:
     with pytest.raises(RequestError, match="--batch-tokens and --batch-size"):
         asked(batch_size=8, batch_tokens="1M")
+
+
+def test_a_chip_that_nobody_rents_out_is_priced_as_owned_and_says_so() -> None:
+    document = asked(chips="mi300x:256")
+    rates = document["training"]["bill"]["rates"]
+    assert rates["assumed"]
+    assert "priced as owned" in rates["source"]
+    owned = asked(chips="mi300x:256", owned=True)
+    assert document["training"]["bill"]["total_usd"] == owned["training"]["bill"]["total_usd"]
+    with pytest.raises(CatalogError, match="price for chip 'gb200'"):
+        asked(chips="gb200:72")

@@ -15,6 +15,7 @@ from twobills.errors import SpecError
 from twobills.money.rates import Rates
 from twobills.perf.achieved import achieved
 from twobills.plan.evaluate import evaluate
+from twobills.plan.interval import Spread
 from twobills.plan.search import (
     Job,
     Objective,
@@ -36,11 +37,12 @@ from twobills.specs.running import default_running
 MODEL = catalog.model("llama-3.1-8b")
 JOB = Job(MODEL, 1e12, 8192, 512, Fixed(), default_running())
 BOTH = (DType.BF16, DType.FP8)
+HOURS = Spread(0.8, 2.5)
 
 
 def offer(name: str = "h100-sxm", n_chips: int = 64, *, usd: float = 1e-3, dtypes: tuple[DType, ...] = BOTH) -> Offer:
     cluster = ClusterSpec(chip=catalog.chip(name), n_chips=n_chips)
-    return Offer(cluster, achieved(cluster, Stack.OVERLAPPED, published_calibration()), usd, dtypes)
+    return Offer(cluster, achieved(cluster, Stack.OVERLAPPED, published_calibration()), HOURS, usd, dtypes)
 
 
 def search(

@@ -199,6 +199,11 @@ def test_a_batch_that_does_not_divide_is_a_mean_or_refused() -> None:
         table(n_chips=8, global_batch=12.5, fixed=Fixed(tp=1, pp=1, cp=1))
 
 
+def test_a_micro_batch_larger_than_a_replicas_share_is_refused() -> None:
+    with pytest.raises(SpecError, match="micro_batch=8"):
+        table(n_chips=8, global_batch=32, fixed=Fixed(tp=1, pp=1, cp=1, micro_batch=8), breadth=USUAL)
+
+
 @pytest.mark.parametrize(
     ("fixed", "message"),
     [

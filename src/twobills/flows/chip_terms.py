@@ -44,7 +44,11 @@ def chip_terms(
     kind: PriceKind | None = None,
     catalog_file: Path | None = None,
 ) -> Terms:
-    """Rates of the chip: owned, at the user's price, or at the catalogue's. Raises RequestError where none is known."""
+    """Rates of the chip: owned, at the user's price, or at the catalogue's.
+
+    A chip that nobody in the catalogue rents out is priced as owned, marked as assumed. Raises RequestError where what
+    it costs to buy is not known either.
+    """
     cost, reason = _ownership(chip, running)
     if owning:
         if cost is None:
@@ -53,6 +57,10 @@ def chip_terms(
     if usd_per_chip_hour is not None:
         rates = at_user_price(usd_per_chip_hour, as_of=date.today().isoformat())
         return Terms(rates, Tenure.RENTED, cost, reason)
+    if kind is None and cost is not None and not catalog.chip_prices(chip.name, catalog_file):
+        rates = owned(cost, as_of=chip.list_price_as_of or chip.as_of)
+        nobody = f"nobody's rent of it is in the catalogue, so priced as owned: {rates.source}"
+        return Terms(replace(rates, source=nobody, assumed=True), Tenure.OWNED, cost, reason)
     return Terms(rented(_price(chip, kind, catalog_file)), Tenure.RENTED, cost, reason)
 
 

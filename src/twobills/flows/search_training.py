@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,22 @@ from typing import Any
 from twobills.counts.llama_shape import llama_shape
 from twobills.counts.params import count_params, sparsity
 from twobills.errors import CatalogError, RequestError, TargetError
+from twobills.flows.chip_terms import chip_terms
 from twobills.flows.plan_training import MAX_SEQ_LEN, parse_chips, quantity, resolve_model
 from twobills.meter.clock import Clock, monotonic
-from twobills.money.rates import Rates, at_user_price, rented
+from twobills.money.rates import Rates, at_user_price
+from twobills.money.split import Tenure
 from twobills.perf.achieved import achieved
 from twobills.plan.global_batch import RULE, default_global_batch
 from twobills.plan.search import FoundPlan, Job, Objective, Offer, search_training
 from twobills.plan.space import Fixed
+from twobills.plan.training import whole_run_spread
 from twobills.report.search_document import search_to_json
 from twobills.specs import catalog
 from twobills.specs.calibration import published_calibration
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.dtype import DType
+from twobills.specs.hardware import ChipSpec
 from twobills.specs.model import ModelSpec
 from twobills.specs.parallel import ParallelSpec, Stack
 from twobills.specs.run import TRAINING_DTYPES, TrainingRun
@@ -79,8 +83,10 @@ def search(asked: SearchRequest, clock: Clock = monotonic) -> dict[str, Any]:
         elif not having:
             refused.append((cluster, f"chip {cluster.chip.name}: has no {asked.dtype}; use --dtype any or bf16"))
         else:
-            speed = achieved(cluster, asked.stack, published_calibration())
-            offers.append(Offer(cluster, speed, chip_rates.usd_per_chip_s, having))
+            calibration = published_calibration()
+            speed = achieved(cluster, asked.stack, calibration)
+            hours = whole_run_spread(float(speed.log_sigma), calibration)
+            offers.append(Offer(cluster, speed, hours, chip_rates.usd_per_chip_s, having))
     if not offers:
         raise RequestError("; ".join(dict.fromkeys(reason for _, reason in refused)))
     max_wall_s = None if asked.max_days is None else asked.max_days * SECONDS_PER_DAY
@@ -201,16 +207,22 @@ def _rates(asked: SearchRequest, clusters: Sequence[ClusterSpec]) -> dict[str, R
     given = _given_prices(asked, [cluster.chip.name for cluster in clusters])
     today = date.today().isoformat()
     return {
-        chip: at_user_price(given[chip], as_of=today) if chip in given else _catalogue_rates(chip, asked.catalog_file)
-        for chip in (cluster.chip.name for cluster in clusters)
+        chip.name: at_user_price(given[chip.name], as_of=today)
+        if chip.name in given
+        else _known_rates(chip, asked.catalog_file)
+        for chip in (cluster.chip for cluster in clusters)
     }
 
 
-def _catalogue_rates(chip: str, catalog_file: Path | None) -> Rates | str:
+def _known_rates(chip: ChipSpec, catalog_file: Path | None) -> Rates | str:
+    """Rented, or owned with its power in the chip-second, where nobody rents it out; else why there are none."""
     try:
-        return rented(catalog.chip_price(chip, catalog_file))
+        terms = chip_terms(chip, default_running(), catalog_file=catalog_file)
     except CatalogError:
-        return f"chip {chip}: nobody's price is in the catalogue; give yours: --usd-per-chip-hour {chip}=USD"
+        return f"chip {chip.name}: nobody's price is in the catalogue; give yours: --usd-per-chip-hour {chip.name}=USD"
+    if terms.tenure is Tenure.OWNED and terms.cost is not None:
+        return replace(terms.rates, usd_per_chip_s=terms.cost.total, usd_per_j=0.0)
+    return terms.rates
 
 
 def _given_prices(asked: SearchRequest, chips: Sequence[str]) -> dict[str, float]:
@@ -252,5 +264,7 @@ def _assumed(asked: SearchRequest, model: ModelSpec, job: Job, rates: Mapping[st
         f"a failure of one chip every {show_seconds(running.mtbf_chip_s)}, evaluation "
         f"{show_frac(running.evaluation_frac)} of the training time, pauses {show_frac(running.pauses_frac)}"
     )
-    found.append("intervals: the step forecast's error alone; `twobills plan training` has a whole run's")
+    found.append(
+        "intervals: how far the hours of published runs ended from such forecasts; prices are taken as they are"
+    )
     return found

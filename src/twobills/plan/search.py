@@ -23,7 +23,7 @@ from twobills.errors import SpecError
 from twobills.perf.achieved import Achieved
 from twobills.plan.evaluate import Evaluated, evaluate
 from twobills.plan.failures import failing_run, goodput
-from twobills.plan.interval import Interval, around
+from twobills.plan.interval import Interval, Spread, combined
 from twobills.plan.pareto import Values, undominated, undominated_of_two
 from twobills.plan.space import EVERY, Fixed, layouts_for
 from twobills.plan.training import CHECKPOINT_BYTES_PER_PARAM
@@ -50,6 +50,8 @@ class Offer(NamedTuple):
 
     cluster: ClusterSpec
     rates: Achieved
+    hours: Spread
+    """How far a run's hours may end from the forecast."""
     usd_per_chip_s: float
     dtypes: tuple[DType, ...]
     """Formats to look at: bf16, fp8."""
@@ -269,7 +271,6 @@ def _plan(job: Job, scan: _Scanned, table: Evaluated, k: int) -> FoundPlan:
     tokens_per_s = job.global_batch * job.seq_len / seconds
     wall_s = job.n_tokens / tokens_per_s * scan.wall_factor
     usd = wall_s * cluster.n_chips * offer.usd_per_chip_s
-    sigma = float(offer.rates.log_sigma)
     peak = float(offer.rates.peak_flops_per_s) * cluster.n_chips
     spare = float(table.spare_bytes[k])
     return FoundPlan(
@@ -284,9 +285,9 @@ def _plan(job: Job, scan: _Scanned, table: Evaluated, k: int) -> FoundPlan:
         straggling_frac=straggling,
         tokens_per_s=tokens_per_s,
         mfu=train_flops_per_token(job.model, job.seq_len) * tokens_per_s / peak,
-        wall_s=around(wall_s, sigma),
-        usd=around(usd, sigma),
-        usd_per_ttoken=around(usd / job.n_tokens * TERA, sigma),
+        wall_s=combined(wall_s, offer.hours),
+        usd=combined(usd, offer.hours),
+        usd_per_ttoken=combined(usd / job.n_tokens * TERA, offer.hours),
         memory_bytes=float(table.memory.total[k]),
         spare_bytes=spare,
         spare_frac=spare / cluster.memory_bytes,

@@ -28,7 +28,8 @@ from twobills.specs.parallel import Recompute, Zero
 MIN_TOKENS_PER_CONTEXT_RANK = 4096
 MAX_MICRO_BATCH = 64
 MAX_STAGES = 64
-TABLES_FIRST = ("tp", "pp", "cp", "ep")
+NAMED = ("tp", "pp", "cp", "ep", "micro_batch")
+"""What a message names of what was given."""
 Table = Mapping[str, Column]
 
 
@@ -158,7 +159,7 @@ def _micro_batched(degrees: Table, global_batch: float, fixed: Fixed, breadth: B
     valid = share % size == 0
     if not breadth.whole_batches:
         valid |= (size == 1) | (fixed.micro_batch is not None)
-    size = np.minimum(size, share)
+    valid &= size <= share
     return _where({**table, "micro_batch": size, "n_micro": share / size}, valid)
 
 
@@ -205,6 +206,6 @@ def _where(table: Table, kept: np.ndarray) -> Table:
 
 
 def _no_plan(model: ModelSpec, cluster: ClusterSpec, global_batch: float, fixed: Fixed) -> str:
-    given = ", ".join(f"{n}={getattr(fixed, n)}" for n in TABLES_FIRST if getattr(fixed, n) is not None)
+    given = ", ".join(f"{n}={getattr(fixed, n)}" for n in NAMED if getattr(fixed, n) is not None)
     of = f"{model.name} on {cluster.n_chips} x {cluster.chip.name} with {global_batch:g} sequences a step"
     return f"no parallel plan for {of}{' and ' + given if given else ''}; a larger batch or fewer chips would have one"

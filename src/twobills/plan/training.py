@@ -183,7 +183,7 @@ def _figures(
     calibration: Calibration,
 ) -> RunFigures:
     forecast = forecast_spread(float(step.rates.log_sigma))
-    whole = _whole_run_spread(float(step.rates.log_sigma), calibration)
+    whole = whole_run_spread(float(step.rates.log_sigma), calibration)
     wall = combined(bill.usage.total.chip_s / cluster.n_chips, whole)
     power = [_source_spread(running, name) for name in ("mean_draw_frac", "server_power_factor", "pue")]
     joules, usd = bill.usage.total.energy.total_j, bill.total_usd
@@ -238,7 +238,7 @@ def _lost_spread(failing: FailingRun, running: Running) -> Spread:
     return Spread(max(low, 0.0), high)
 
 
-def _whole_run_spread(log_sigma: float, calibration: Calibration) -> Spread:
+def whole_run_spread(log_sigma: float, calibration: Calibration) -> Spread:
     """Of a run's hours; wider for a family of chips that was not among the rows fitted."""
     unseen = math.sqrt(max(log_sigma**2 - calibration.log_sigma**2, 0.0))
     reported = combined(1.0, Spread(calibration.run_low, calibration.run_high), forecast_spread(unseen))

@@ -8,10 +8,10 @@ import torch
 from tests.models import RUNNABLE, SMALL
 from twobills.counts.flops import forward_flops
 from twobills.counts.params import count_params
+from twobills.errors import SpecError
 from twobills.jobs.nn.attention import CausalAttention, SquareAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import count_flops
-from twobills.errors import SpecError
 from twobills.specs import catalog
 from twobills.specs.model import ModelSpec
 
