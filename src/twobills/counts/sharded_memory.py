@@ -74,7 +74,7 @@ def _forward_memory(model: ModelSpec, layouts: Layouts, seq_len: float) -> Shard
     n_tokens = layouts.micro_batch * seq_len / layouts.cp
     working = max(activation_bytes_per_token(model, kind, Recompute.NONE) for kind in layer_kinds(model))
     gathered = np.where(layouts.zero == Zero.PARAMETERS, GATHERED_LAYERS * params.layer, 0)
-    none = n_tokens * 0
+    none = layouts.column(0)
     return ShardedMemory(
         weights=(_kept_share(params, layouts, Zero.PARAMETERS) + gathered) * _HALF,
         gradients=none,

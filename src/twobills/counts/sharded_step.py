@@ -236,13 +236,13 @@ def _product(p: Projection, layouts: Layouts, n_tokens: Column, calls: Column, n
         flops=2 * rows_of_tokens * rows * columns,
         bytes=(rows_of_tokens * (rows + columns) + rows * columns) * _HALF,
         calls=calls * experts,
-        fp8=layouts.fp8 * (p.split_by is not SplitBy.NONE),
+        fp8=layouts.column(0) if p.split_by is SplitBy.NONE else layouts.fp8,
     )
 
 
 def _casts(kind: LayerKind, layouts: Layouts, n_tokens: Column, suffix: str) -> Work:
     """Inputs, gradients and weights of the layer's products to fp8."""
-    elements = n_tokens * 0
+    elements = layouts.column(0)
     for p in kind.projections:
         if p.split_by is not SplitBy.NONE:
             stored = p.weights / np.where(p.split_by is SplitBy.EXPERT, layouts.ep, 1.0)
