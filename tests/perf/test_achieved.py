@@ -80,11 +80,11 @@ def test_attention_is_faster_in_the_vendors_kernel_of_newer_families_only() -> N
         assert (eager < compiled < fused) if tuned else (eager == compiled == fused)
 
 
-def test_a_chip_with_less_power_is_slower_by_its_root_and_one_with_more_is_not_faster() -> None:
+def test_a_chip_with_less_power_for_its_peak_is_slower_by_the_root_and_one_with_more_gains_a_tenth() -> None:
     cool, usual, hot = (rates(replace(H100, watts=watts)) for watts in (175.0, 700.0, 1000.0))
     assert cool.product_flops_per_s == pytest.approx(usual.product_flops_per_s / 2)
     assert cool.attention_flops_per_s == pytest.approx(usual.attention_flops_per_s / 2)
-    assert hot.product_flops_per_s == usual.product_flops_per_s
+    assert hot.product_flops_per_s == pytest.approx(1.1 * usual.product_flops_per_s)
     assert cool.bytes_per_s == usual.bytes_per_s
     unknown = rates(replace(H100, watts=None))
     assert unknown.product_flops_per_s == usual.product_flops_per_s

@@ -1,8 +1,8 @@
 """What one chip of a cluster achieves: its data sheet times the calibration's fractions, under one software stack.
 
 Figures are plain floats for one cluster, or columns of a table of clusters: the timing works on either. A chip with
-less power than its family's strongest member clocks lower: dynamic power goes with about the square of the clock's
-rate near the limit, so products slow with the root of the power (assumed, not fitted).
+less power for its peak than its family had when it was fitted clocks lower: dynamic power goes with about the square
+of the clock's rate near the limit, so products go with the root of the power (assumed, not fitted).
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ CALL_S = 4e-6
 """Assumed: what one kernel costs beyond its work. Large steps hide launches, not the gaps between kernels."""
 MESSAGE_S = 10e-6
 """Assumed: what one collective costs beyond its bytes, for each doubling of its ranks."""
-FAMILY_WATTS = {"ampere": 400.0, "hopper": 700.0, "blackwell": 1000.0}
-"""Power at which a family's fraction of the peak was fitted."""
+FAMILY_J_PER_FLOP = {"ampere": 400 / 312e12, "hopper": 700 / 989.4e12, "blackwell": 1200 / 2500e12}
+"""Rated power over dense 16-bit peak at which a family's fraction was fitted: A100 SXM, H100 SXM, GB200."""
+MOST_FROM_POWER = 1.1
+"""No chip is taken to gain more than this: beyond it something else than power limits (or a CPU shares the rating)."""
 _TUNED = (Stack.FUSED, Stack.OVERLAPPED)
 
 
@@ -57,7 +59,7 @@ def achieved(cluster: ClusterSpec, stack: Stack, calibration: Calibration) -> Ac
     """What a chip of ``cluster`` achieves under ``stack``. A missing link rate is the slower one that is known."""
     chip, family = cluster.chip, cluster.chip.family or ""
     peak = cluster.peak(DType.BF16)
-    products = _of_family(calibration.matmul_frac, family) * _power_factor(family, chip.watts)
+    products = _of_family(calibration.matmul_frac, family) * _power_factor(family, chip.watts, peak)
     attention = _of_family(calibration.attention_frac, family)
     if stack in _TUNED and family not in {"volta", "ampere"}:
         attention *= calibration.tuned_attention
@@ -67,7 +69,7 @@ def achieved(cluster: ClusterSpec, stack: Stack, calibration: Calibration) -> Ac
     return Achieved(
         product_flops_per_s=peak * products,
         fp8_flops_per_s=chip.peak_flops_per_s.get(DType.FP8, peak) * products,
-        attention_flops_per_s=peak * attention * _power_factor(family, chip.watts),
+        attention_flops_per_s=peak * attention * _power_factor(family, chip.watts, peak),
         half_rate_flops=peak * calibration.half_rate_s,
         bytes_per_s=(chip.memory_bytes_per_s or 0.0) * calibration.bandwidth_frac,
         passes=calibration.passes["eager" if stack is Stack.EAGER else "fused"],
@@ -94,9 +96,11 @@ def _of_family(fractions: Mapping[str, float], family: str) -> float:
     return fractions.get(family, math.fsum(fractions.values()) / len(fractions))
 
 
-def _power_factor(family: str, watts: float | None) -> float:
-    usual = FAMILY_WATTS.get(family)
-    return 1.0 if usual is None or watts is None else min(1.0, math.sqrt(watts / usual))
+def _power_factor(family: str, watts: float | None, peak_flops_per_s: float) -> float:
+    usual = FAMILY_J_PER_FLOP.get(family)
+    if usual is None or watts is None:
+        return 1.0
+    return min(MOST_FROM_POWER, math.sqrt(watts / peak_flops_per_s / usual))
 
 
 def _links(cluster: ClusterSpec) -> tuple[float, float]:
