@@ -185,8 +185,8 @@ def megatron_bridge_error(row: str) -> float:
 
 
 def test_throughput_that_nothing_was_fitted_to() -> None:
-    """The vendor's own software: half of the rows within a quarter, four of five within two fifths."""
+    """The vendor's own software: half of the rows within 15 %, four of five within 30 %."""
     errors = np.abs([megatron_bridge_error(row) for row in MEGATRON_BRIDGE.split("\n") if row])
     assert len(errors) == 27
-    assert np.median(errors) <= 0.25
-    assert np.quantile(errors, 0.8) <= 0.4
+    assert np.median(errors) <= 0.15
+    assert np.quantile(errors, 0.8) <= 0.3
