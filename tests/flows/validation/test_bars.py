@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.shared_data import FOLDER, needs_shared_data
+from tests.shared_data import rows as shared_rows
 from twobills.flows.validation.document import validate_file, validation_document
 from twobills.specs.calibration import published_calibration
 
@@ -50,25 +53,29 @@ def test_hours_of_all_verified_runs() -> None:
     assert found["verified"]["coverage_90"] >= 0.85
 
 
-def test_no_forecast_looks_at_what_was_measured(tmp_path: Any) -> None:
-    """Every measured column doubled leaves each forecast as it was."""
-    import csv
+THROUGHPUT = ("mfu", "hfu", "tflops_per_chip", "tokens_per_s_total", "seqs_per_s", "tokens_per_s_per_chip")
+OF_RUNS = ("mfu_reported", "hfu_reported", "wall_days", "energy_mwh", "cost_usd", "flops_reported", "chip_hours")
 
-    for name, measured in (
-        ("mfu_tables.csv", ("mfu", "hfu", "tflops_per_chip", "tokens_per_s_total", "tokens_per_s_per_chip")),
-        ("training_runs.csv", ("chip_hours", "mfu_reported", "hfu_reported", "energy_mwh", "cost_usd")),
-    ):
-        with (FOLDER / name).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        for row in rows:
-            for key in measured:
-                row[key] = str(2 * float(row[key])) if row[key] else ""
-        path = tmp_path / name
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        changed = validation_document(validate_file(path, published_calibration()))
-        as_it_was = validated(name)
-        for ours, theirs in zip(as_it_was["rows"], changed["rows"], strict=True):
-            assert ours["forecast"] == theirs["forecast"], ours["model"]
+
+@pytest.mark.parametrize(
+    ("name", "measured"),
+    [("mfu_tables.csv", THROUGHPUT), ("mfu_tables_extra.csv", THROUGHPUT), ("training_runs.csv", OF_RUNS)],
+)
+def test_no_forecast_looks_at_what_was_measured(name: str, measured: tuple[str, ...], tmp_path: Path) -> None:
+    """All measured columns blank but one, which says 1000 everywhere, leave each forecast as it was."""
+    as_it_was = validated(name)
+    forecast = {(row["source"], row["model"]) for row in as_it_was["rows"]}
+    rows = [
+        {**row, **dict.fromkeys((*measured, "wall_minutes"), ""), measured[-1]: "1000"}
+        for row in shared_rows(name)
+        if (row.get("source") or row.get("source_title"), row["model"]) in forecast
+    ]
+    path = tmp_path / name
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    changed = validation_document(validate_file(path, published_calibration()))
+    assert {row["measured"] for row in changed["rows"]} == {1000}
+    for ours, theirs in zip(as_it_was["rows"], changed["rows"], strict=True):
+        assert ours["forecast"] == theirs["forecast"], ours["model"]

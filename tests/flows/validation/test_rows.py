@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from twobills.counts.params import count_params
 from twobills.errors import DataError
 from twobills.flows.validation.rows import Skipped, ThroughputRow, read_table, stack_of, throughput_rows
 from twobills.specs.parallel import Recompute, Stack, Zero
@@ -60,6 +61,8 @@ def test_a_row_is_read_as_it_stands() -> None:
 def test_degrees_are_read_and_what_is_not_stated_is_free() -> None:
     stated = forecastable(parallelism="TP8 PP4 CP2 DP1", sharding="").fixed
     assert (stated.tp, stated.pp, stated.cp, stated.zero) == (8, 4, 2, None)
+    spelt = forecastable(parallelism="tp=8, pp 4, cp2", sharding="").fixed
+    assert (spelt.tp, spelt.pp, spelt.cp) == (8, 4, 2)
     free = forecastable(parallelism="", sharding="", activation_checkpointing="", micro_batch="").fixed
     assert (free.tp, free.pp, free.cp, free.recompute, free.micro_batch) == (None, None, None, None, None)
 
@@ -87,6 +90,14 @@ def test_throughput_comes_from_the_sources_own_convention_where_tokens_are_not_g
     assert by_flops == pytest.approx(by_tokens.tokens_per_s_per_chip, rel=1e-9)
     by_mfu = forecastable(tokens_per_s_per_chip="", mfu=str(tflops / 989.4)).tokens_per_s_per_chip
     assert by_mfu == pytest.approx(5000, rel=1e-3)
+    by_sequences = forecastable(tokens_per_s_per_chip="", seqs_per_s=str(320_000 / 8192)).tokens_per_s_per_chip
+    assert by_sequences == pytest.approx(5000, rel=1e-12)
+
+
+def test_flops_of_a_mixture_of_experts_are_those_of_its_active_parameters() -> None:
+    row = forecastable(model="Mixtral 8x7B", tokens_per_s_per_chip="", tflops_per_chip="300")
+    per_token = 6 * count_params(row.model).active + 12 * 32 * 32 * 128 * 8192
+    assert row.tokens_per_s_per_chip == pytest.approx(300e12 / per_token, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +108,10 @@ def test_throughput_comes_from_the_sources_own_convention_where_tokens_are_not_g
         ({"chip": "abacus-9"}, True, "abacus-9"),
         ({"model": "Nobody 3B"}, True, "not in the catalogue"),
         ({"seq_len": "long"}, True, "not a number"),
+        ({"n_chips": "nan"}, True, "n_chips='nan': not a number"),
+        ({"n_chips": "0"}, True, "n_chips='0': must be a whole number"),
+        ({"tokens_per_s_per_chip": "fast"}, True, "not a number"),
+        ({"model": "Nobody 3B", "global_batch_seqs": "", "micro_batch": ""}, False, "batch is not stated"),
     ],
 )
 def test_a_row_that_cannot_be_read_is_skipped_with_its_reason(
@@ -119,7 +134,8 @@ def test_an_unknown_models_shape_comes_from_the_rows_columns() -> None:
     [
         ({"source": "llm-foundry README"}, Stack.EAGER),
         ({"note": "FSDP+compile+Float8"}, Stack.COMPILED),
-        ({"source": "Megatron-LM SC21 Table 1"}, Stack.EARLY),
+        ({"source": "Megatron-LM", "source_url": "https://arxiv.org/abs/2104.04473"}, Stack.EARLY),
+        ({"source": "Megatron-LM", "source_url": "https://arxiv.org/abs/2402.15627"}, Stack.FUSED),
         ({"source": "MLPerf Training", "note": "system eos_ngc24.09_nemo; NVIDIA logs"}, Stack.OVERLAPPED),
         ({"source": "a paper", "parallelism": "TP8 PP4", "chip": "a100_80gb"}, Stack.FUSED),
         ({"source": "a paper", "parallelism": "TP8 PP4"}, Stack.OVERLAPPED),
@@ -130,8 +146,24 @@ def test_software_is_read_from_the_frameworks_that_a_row_names(changes: dict[str
     assert stack_of({**STATED, **changes}) is stack
 
 
+def test_layers_are_recomputed_where_words_or_the_papers_date_say_so() -> None:
+    unsaid = {"activation_checkpointing": ""}
+    assert forecastable(**unsaid).fixed.recompute is None
+    assert forecastable(**unsaid, note="time with full recompute").fixed.recompute is Recompute.FULL
+    assert forecastable(**unsaid, source_url="https://arxiv.org/pdf/2204.06745v1").fixed.recompute is Recompute.FULL
+    assert forecastable(**unsaid, source_url="https://arxiv.org/abs/2205.14135").fixed.recompute is Recompute.FULL
+    assert forecastable(**unsaid, source_url="https://arxiv.org/abs/2206.00001").fixed.recompute is None
+
+
+def test_numbers_may_have_commas_at_thousands() -> None:
+    row = forecastable(global_batch_seqs="", global_batch_tokens="4,194,304", tokens_per_s_per_chip="5,000")
+    assert (row.global_batch, row.tokens_per_s_per_chip) == (512, 5000)
+    assert isinstance(read(n_chips="6,4"), Skipped), "not a separator of thousands"
+
+
 def test_fp8_is_read_from_precision_or_note() -> None:
     assert forecastable(precision="fp8 rowwise").fp8
+    assert not forecastable(precision="bf16", note="fp8 runs are a third faster").fp8
     assert forecastable(precision="", note="NVIDIA logs mix FP8").fp8
 
 

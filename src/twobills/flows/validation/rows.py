@@ -2,28 +2,32 @@
 
 A row's own throughput, MFU or hours never reach the forecast. What a row leaves out of its parallel plan is chosen by
 the planner, as for a user who does not say; which software ran is read from the names of frameworks that the row
-states. Units and names are those of the table: one line is one measurement of one model on one number of chips.
+states and from the date of its paper. Units and names are those of the table: one line is one measurement of one model
+on one number of chips.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from twobills.counts.params import count_params
+from twobills.counts.conventions import convention_flops_per_token
 from twobills.errors import CatalogError, DataError, SpecError
 from twobills.plan.space import Fixed
 from twobills.specs import catalog
 from twobills.specs.cluster import ClusterSpec
+from twobills.specs.flop_totals import FlopConvention
 from twobills.specs.model import ModelSpec, Norm
 from twobills.specs.parallel import Recompute, Stack, Zero
 from twobills.units import TERA
 
 COLUMNS = ("source", "model", "seq_len", "n_chips", "chip", "parallelism", "note")
+MEASURED = ("tokens_per_s_per_chip", "tokens_per_s_total", "seqs_per_s", "tflops_per_chip", "mfu", "hfu")
 _RECOMPUTE = {
     "true": Recompute.FULL,
     "full": Recompute.FULL,
@@ -35,8 +39,6 @@ _RECOMPUTE = {
 _SHARDING = {"full_shard": Zero.PARAMETERS, "zero-3": Zero.PARAMETERS, "shard_grad_op": Zero.GRADIENTS}
 _FRAMEWORKS = (
     ("(megascale)", Stack.OVERLAPPED),
-    ("megascale", Stack.FUSED),
-    ("sc21", Stack.EARLY),
     ("nemo ", Stack.OVERLAPPED),
     ("_nemo", Stack.OVERLAPPED),
     ("transformer engine", Stack.OVERLAPPED),
@@ -49,10 +51,13 @@ _FRAMEWORKS = (
     ("llm-foundry", Stack.EAGER),
 )
 """The first that a row names decides: the software, not who published the row."""
-
-
 AMPERE_YEAR, FLASH_YEAR = 2020, 2021
 """Software is of its chip's time: flash attention came in 2022, and chips before Ampere ran what was there before."""
+_THOUSANDS = re.compile(r",(?=\d{3}(?!\d))")
+_DEGREE = re.compile(r"\b(TP|PP|CP|EP|DP|FSDP|HSDP)[ =]?(\d+)", re.IGNORECASE)
+FLASH_MONTH = "2205"
+"""Software is of its paper's time: flash attention (arXiv:2205.14135) and selective recomputation (2205.05198) are of
+May 2022; until then attention's square went through memory, and large models were recomputed layer by layer."""
 
 
 class Skipped(NamedTuple):
@@ -102,18 +107,16 @@ def throughput_rows(rows: list[dict[str, str]], where: str) -> Iterator[Throughp
 
 
 def _read(row: Mapping[str, str]) -> ThroughputRow | Skipped:
-    if not any(
-        number(row, name) for name in ("tokens_per_s_per_chip", "tokens_per_s_total", "tflops_per_chip", "mfu", "hfu")
-    ):
-        return Skipped(row, False, "no throughput, TFLOP/s or MFU")
     try:
-        chip = catalog.chip(row["chip"])
-        n_chips, seq_len = int(needed(row, "n_chips")), int(needed(row, "seq_len"))
-        model = trained_at(model_of(row), seq_len)
+        if not any(number(row, name) for name in MEASURED):
+            return Skipped(row, False, "no throughput, TFLOP/s or MFU")
+        n_chips, seq_len = whole(row, "n_chips"), whole(row, "seq_len")
         fixed = fixed_of(row)
         batch = _global_batch(row, n_chips, fixed)
         if batch is None:
             return Skipped(row, False, "the batch is not stated")
+        chip = catalog.chip(row["chip"])
+        model = trained_at(model_of(row), seq_len)
         cluster = ClusterSpec(chip=chip, n_chips=n_chips)
         measured = _tokens_per_s_per_chip(row, model, cluster, seq_len)
     except (CatalogError, SpecError, DataError) as error:
@@ -127,7 +130,7 @@ def _read(row: Mapping[str, str]) -> ThroughputRow | Skipped:
         global_batch=batch,
         fixed=fixed,
         stack=stack_of(row),
-        fp8="fp8" in (row.get("precision", "") + row.get("note", "")).lower(),
+        fp8="fp8" in (row.get("precision", "") or row.get("note", "")).lower(),
         tokens_per_s_per_chip=measured,
     )
 
@@ -161,7 +164,9 @@ def model_of(row: Mapping[str, str]) -> ModelSpec:
 
 
 def stack_of(row: Mapping[str, str]) -> Stack:
-    """The software that a row names; if none, what its kind of plan is usually run by."""
+    """The software of its paper's time, or that a row names; if none, what its kind of plan is usually run by."""
+    if _before_flash(row):
+        return Stack.EARLY
     words = " ".join(row.get(key, "") for key in ("source", "model", "note", "parallelism", "source_url")).lower()
     for framework, stack in _FRAMEWORKS:
         if framework in words:
@@ -175,9 +180,14 @@ def stack_of(row: Mapping[str, str]) -> Stack:
 
 
 def _recomputed(row: Mapping[str, str]) -> bool:
-    """Whether a row says that layers were recomputed: in words, or by stating hardware FLOP/s and no model FLOP/s."""
-    said = "activation checkpointing" in row.get("note", "").lower()
-    return said or bool(row.get("hfu_reported") and not row.get("mfu_reported"))
+    """Whether a row says in words that layers were recomputed."""
+    return bool(re.search(r"activation checkpointing|full recompu", row.get("note", "").lower()))
+
+
+def _before_flash(row: Mapping[str, str]) -> bool:
+    """Whether a row's paper is older than flash attention."""
+    paper = re.search(r"arxiv\.org/\w+/(\d{4})\.\d", row.get("source_url", "").lower())
+    return paper is not None and paper.group(1) <= FLASH_MONTH
 
 
 def trained_at(model: ModelSpec, seq_len: int) -> ModelSpec:
@@ -207,14 +217,14 @@ def fixed_of(row: Mapping[str, str]) -> Fixed:
         interleave=int(interleaved.group(1)) if interleaved else None,
         micro_batch=micro,
         recompute=_RECOMPUTE.get(row.get("activation_checkpointing", "").lower())
-        or (Recompute.FULL if _recomputed(row) else None),
+        or (Recompute.FULL if _recomputed(row) or _before_flash(row) else None),
     )
 
 
 def _degrees(parallelism: str) -> dict[str, int]:
     """``TP8 PP16 CP1 DP64`` as numbers; a bare FSDP says that there is nothing else."""
-    found = {name.lower(): int(n) for name, n in re.findall(r"\b(TP|PP|CP|EP|DP|FSDP|HSDP)(\d+)", parallelism)}
-    if not found and re.search(r"\b(FSDP|HSDP|DDP)\b", parallelism):
+    found = {name.lower(): int(n) for name, n in _DEGREE.findall(parallelism)}
+    if not found and re.search(r"\b(FSDP|HSDP|DDP)\b", parallelism, re.IGNORECASE):
         found["fsdp"] = 0
     return found
 
@@ -239,7 +249,9 @@ def _tokens_per_s_per_chip(row: Mapping[str, str], model: ModelSpec, cluster: Cl
         return stated
     if total := number(row, "tokens_per_s_total"):
         return total / cluster.n_chips
-    per_token = 6 * count_params(model).total + 12 * model.n_layers * model.n_heads * model.d_head * seq_len
+    if sequences := number(row, "seqs_per_s"):
+        return sequences * seq_len / cluster.n_chips
+    per_token = convention_flops_per_token(model, seq_len, FlopConvention.PALM)
     if (mfu := number(row, "mfu")) is None:
         tflops = number(row, "tflops_per_chip")
         if tflops is None:
@@ -254,9 +266,12 @@ def number(row: Mapping[str, str], key: str) -> float | None:
     if not text:
         return None
     try:
-        return float(text)
+        value = float(_THOUSANDS.sub("", text))
     except ValueError:
         raise DataError(f"{key}={text!r}: not a number") from None
+    if not (math.isfinite(value) and value >= 0):
+        raise DataError(f"{key}={text!r}: not a number of at least 0")
+    return value
 
 
 def needed(row: Mapping[str, str], key: str) -> float:
@@ -265,6 +280,14 @@ def needed(row: Mapping[str, str], key: str) -> float:
     if value is None:
         raise DataError(f"{key} is missing")
     return value
+
+
+def whole(row: Mapping[str, str], key: str) -> int:
+    """A cell that must hold a whole number of at least 1. Raises DataError."""
+    value = needed(row, key)
+    if value < 1 or value != int(value):
+        raise DataError(f"{key}={row[key]!r}: must be a whole number of at least 1")
+    return int(value)
 
 
 def _plain(name: str) -> str:

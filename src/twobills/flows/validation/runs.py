@@ -55,12 +55,11 @@ def forecast_runs(
     scored: list[Scored] = []
     skipped: list[Skipped] = []
     for row in rows:
-        reason = _not_eligible(row)
-        if reason:
-            skipped.append(Skipped(row, False, reason))
-            continue
         try:
-            scored.append(forecast_run(row, calibration))
+            if reason := _not_eligible(row):
+                skipped.append(Skipped(row, False, reason))
+            else:
+                scored.append(forecast_run(row, calibration))
         except (CatalogError, DataError, SpecError) as error:
             skipped.append(Skipped(row, True, str(error)))
     return scored, skipped
