@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from twobills.counts.params import count_params
 from twobills.errors import DataError
 from twobills.flows.validation.rows import Skipped, ThroughputRow, read_table, stack_of, throughput_rows
+from twobills.flows.validation.throughput import forecast_rows
+from twobills.specs import catalog
+from twobills.specs.calibration import published_calibration
 from twobills.specs.parallel import Recompute, Stack, Zero
 
 STATED = {
@@ -61,8 +65,8 @@ def test_a_row_is_read_as_it_stands() -> None:
 def test_degrees_are_read_and_what_is_not_stated_is_free() -> None:
     stated = forecastable(parallelism="TP8 PP4 CP2 DP1", sharding="").fixed
     assert (stated.tp, stated.pp, stated.cp, stated.zero) == (8, 4, 2, None)
-    spelt = forecastable(parallelism="tp=8, pp 4, cp2", sharding="").fixed
-    assert (spelt.tp, spelt.pp, spelt.cp) == (8, 4, 2)
+    spelt = forecastable(parallelism="tp=8, pp 4, cp2, VP 4", sharding="").fixed
+    assert (spelt.tp, spelt.pp, spelt.cp, spelt.interleave) == (8, 4, 2, 4)
     free = forecastable(parallelism="", sharding="", activation_checkpointing="", micro_batch="").fixed
     assert (free.tp, free.pp, free.cp, free.recompute, free.micro_batch) == (None, None, None, None, None)
 
@@ -108,6 +112,8 @@ def test_flops_of_a_mixture_of_experts_are_those_of_its_active_parameters() -> N
         ({"chip": "abacus-9"}, True, "abacus-9"),
         ({"model": "Nobody 3B"}, True, "not in the catalogue"),
         ({"seq_len": "long"}, True, "not a number"),
+        ({"tokens_per_s_per_chip": "", "mfu": "43"}, True, "mfu='43': must be a fraction"),
+        ({"tokens_per_s_per_chip": "", "hfu": "0.5"}, True, "only a hardware FLOP/s"),
         ({"n_chips": "nan"}, True, "n_chips='nan': not a number"),
         ({"n_chips": "0"}, True, "n_chips='0': must be a whole number"),
         ({"tokens_per_s_per_chip": "fast"}, True, "not a number"),
@@ -121,6 +127,18 @@ def test_a_row_that_cannot_be_read_is_skipped_with_its_reason(
     assert isinstance(row, Skipped)
     assert row.eligible is eligible
     assert reason in row.reason
+
+
+@pytest.mark.parametrize("name", ["GPT-3 175B (MLPerf)", "gpt3_175b", "GPT3-175B"])
+def test_a_name_is_known_in_any_spelling_unless_the_columns_contradict_it(name: str) -> None:
+    columns = {"layers": "96", "d_model": "12288", "n_heads": "96"}
+    assert forecastable(model=name, **columns).model.name == "gpt3-175b"
+    other = forecastable(model=name, **columns | {"n_heads": "128", "vocab": "64000"}).model
+    assert (other.n_heads, other.vocab_size) == (128, 64_000)
+
+
+def test_no_two_names_of_the_catalogue_differ_in_spelling_alone() -> None:
+    assert len({re.sub(r"[\s_-]", "", name) for name in catalog.models()}) == len(catalog.models())
 
 
 def test_an_unknown_models_shape_comes_from_the_rows_columns() -> None:
@@ -147,12 +165,21 @@ def test_software_is_read_from_the_frameworks_that_a_row_names(changes: dict[str
 
 
 def test_layers_are_recomputed_where_words_or_the_papers_date_say_so() -> None:
+    assert forecastable(activation_checkpointing="False").fixed.recompute is Recompute.NONE
+    assert forecastable(activation_checkpointing="True").fixed.recompute is Recompute.FULL
     unsaid = {"activation_checkpointing": ""}
     assert forecastable(**unsaid).fixed.recompute is None
     assert forecastable(**unsaid, note="time with full recompute").fixed.recompute is Recompute.FULL
     assert forecastable(**unsaid, source_url="https://arxiv.org/pdf/2204.06745v1").fixed.recompute is Recompute.FULL
     assert forecastable(**unsaid, source_url="https://arxiv.org/abs/2205.14135").fixed.recompute is Recompute.FULL
     assert forecastable(**unsaid, source_url="https://arxiv.org/abs/2206.00001").fixed.recompute is None
+
+
+def test_a_chip_without_the_rows_format_is_skipped() -> None:
+    scored, skipped = forecast_rows([forecastable(chip="a100_80gb", precision="fp8")], published_calibration())
+    assert not scored
+    assert skipped[0].eligible
+    assert "no peak in that format" in skipped[0].reason
 
 
 def test_numbers_may_have_commas_at_thousands() -> None:

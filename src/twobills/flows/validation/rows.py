@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,12 +137,16 @@ def _read(row: Mapping[str, str]) -> ThroughputRow | Skipped:
 
 
 def model_of(row: Mapping[str, str]) -> ModelSpec:
-    """The shape of a row's model: the catalogue's, else what its columns say. Raises CatalogError or DataError."""
-    name = _plain(row["model"])
-    named = next((spec for key, spec in catalog.models().items() if key == name), None)
-    if named is not None:
+    """The shape of a row's model: the catalogue's of that name, unless the row's columns contradict it, else theirs.
+
+    Raises CatalogError or DataError.
+    """
+    n_layers, d_model, n_heads = stated = tuple(int(number(row, key) or 0) for key in ("layers", "d_model", "n_heads"))
+    named = _names().get(_plain(row["model"]))
+    if named is not None and all(
+        n in (0, ours) for n, ours in zip(stated, (named.n_layers, named.d_model, named.n_heads), strict=True)
+    ):
         return named
-    n_layers, d_model, n_heads = (int(number(row, key) or 0) for key in ("layers", "d_model", "n_heads"))
     if not (n_layers and d_model and n_heads):
         raise CatalogError(f"model {row['model']!r}: not in the catalogue, and the row does not state its shape")
     gated = row.get("gated_mlp", "") == "yes"
@@ -207,17 +212,19 @@ def fixed_of(row: Mapping[str, str]) -> Fixed:
     local = re.search(r"local batch (\d+)", row.get("note", ""))
     if micro is None and local and "pp" not in degrees:
         micro = float(local.group(1))
-    interleaved = re.search(r"(\d+) stages per rank", row["parallelism"])
+    interleaved = re.search(r"(\d+) stages per rank|\bVP[ =]?(\d+)", row["parallelism"], re.IGNORECASE)
+    recompute = _RECOMPUTE.get(row.get("activation_checkpointing", "").lower())
+    if recompute is None and (_recomputed(row) or _before_flash(row)):
+        recompute = Recompute.FULL
     return Fixed(
         tp=degrees.get("tp", 1 if stated else None),
         pp=degrees.get("pp", 1 if stated else None),
         cp=degrees.get("cp", 1 if stated else None),
         ep=degrees.get("ep"),
         zero=zero,
-        interleave=int(interleaved.group(1)) if interleaved else None,
+        interleave=int(interleaved.group(1) or interleaved.group(2)) if interleaved else None,
         micro_batch=micro,
-        recompute=_RECOMPUTE.get(row.get("activation_checkpointing", "").lower())
-        or (Recompute.FULL if _recomputed(row) or _before_flash(row) else None),
+        recompute=recompute,
     )
 
 
@@ -252,12 +259,13 @@ def _tokens_per_s_per_chip(row: Mapping[str, str], model: ModelSpec, cluster: Cl
     if sequences := number(row, "seqs_per_s"):
         return sequences * seq_len / cluster.n_chips
     per_token = convention_flops_per_token(model, seq_len, FlopConvention.PALM)
-    if (mfu := number(row, "mfu")) is None:
-        tflops = number(row, "tflops_per_chip")
-        if tflops is None:
-            raise DataError("only a hardware FLOP/s is given, and its convention is not stated")
+    if (mfu := number(row, "mfu")) is not None:
+        if mfu > 1:
+            raise DataError(f"mfu={row['mfu']!r}: must be a fraction of the peak, at most 1")
+        return mfu * (cluster.train_peak or 0.0) / per_token
+    if tflops := number(row, "tflops_per_chip"):
         return tflops * TERA / per_token
-    return mfu * (cluster.train_peak or 0.0) / per_token
+    raise DataError("only a hardware FLOP/s is given, and its convention is not stated")
 
 
 def number(row: Mapping[str, str], key: str) -> float | None:
@@ -290,6 +298,11 @@ def whole(row: Mapping[str, str], key: str) -> int:
     return int(value)
 
 
+@cache
+def _names() -> Mapping[str, ModelSpec]:
+    return {_plain(name): spec for name, spec in catalog.models().items()}
+
+
 def _plain(name: str) -> str:
-    """``Llama 3.1 405B (MLPerf)`` as the catalogue spells it."""
-    return re.sub(r"[\s_]+", "-", re.sub(r"\(.*?\)", "", name).strip().lower())
+    """``GPT-3 175B (MLPerf)`` without what differs by spelling: ``gpt3175b``."""
+    return re.sub(r"[\s_-]+", "", re.sub(r"\(.*?\)", "", name).lower())

@@ -14,6 +14,7 @@ from twobills.plan.evaluate import Evaluated, evaluate, fastest
 from twobills.plan.interval import around
 from twobills.plan.space import layouts_for
 from twobills.specs.calibration import Calibration
+from twobills.specs.dtype import DType
 
 
 def forecast_rows(
@@ -27,7 +28,8 @@ def forecast_rows(
         try:
             scored.append(forecast_row(row, calibration))
         except SpecError as error:
-            skipped.append(Skipped({"source": row.source, "model": row.name}, True, str(error)))
+            named = {"source": row.source, "model": row.name, "chip": row.cluster.chip.name}
+            skipped.append(Skipped(named, True, str(error)))
     return scored, skipped
 
 
@@ -57,8 +59,13 @@ def forecast_row(row: ThroughputRow, calibration: Calibration) -> Scored:
 
 
 def plan_of(row: ThroughputRow, calibration: Calibration) -> Evaluated:
-    """The parallel plan that the row states, what it leaves out chosen as the fastest that fits."""
+    """The parallel plan that the row states, what it leaves out chosen as the fastest that fits.
+
+    Raises SpecError if there is none, or if the chip lacks the row's format.
+    """
     fixed, batch = row.fixed, row.global_batch
+    if row.fp8:
+        row.cluster.peak(DType.FP8)
     layouts = layouts_for(row.model, row.cluster, global_batch=batch, seq_len=row.seq_len, fixed=fixed, fp8=[row.fp8])
     rates = achieved(row.cluster, row.stack, calibration)
     memory_bytes = row.cluster.memory_bytes
