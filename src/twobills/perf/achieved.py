@@ -51,6 +51,7 @@ class Achieved(NamedTuple):
     peak_flops_per_s: Figure
     """Of the data sheet, 16 bits: MFU's denominator."""
     log_sigma: Figure
+    message_s: Figure = MESSAGE_S
     square: bool = False
     """Whether attention runs without a flash kernel; one answer for a whole table."""
 
@@ -59,17 +60,17 @@ def achieved(cluster: ClusterSpec, stack: Stack, calibration: Calibration) -> Ac
     """What a chip of ``cluster`` achieves under ``stack``. A missing link rate is the slower one that is known."""
     chip, family = cluster.chip, cluster.chip.family or ""
     peak = cluster.peak(DType.BF16)
-    products = _of_family(calibration.matmul_frac, family) * _power_factor(family, chip.watts, peak)
+    products = _of_family(calibration.matmul_frac, family) * power_factor(family, chip.watts, peak)
     attention = _of_family(calibration.attention_frac, family)
     if stack in _TUNED and family not in {"volta", "ampere"}:
         attention *= calibration.tuned_attention
     if stack is Stack.COMPILED and family not in {"volta", "ampere"}:
         attention *= calibration.tuned_attention**0.5
-    fast, slow = _links(cluster)
+    fast, slow = links_of(cluster)
     return Achieved(
         product_flops_per_s=peak * products,
         fp8_flops_per_s=chip.peak_flops_per_s.get(DType.FP8, peak) * products,
-        attention_flops_per_s=peak * attention * _power_factor(family, chip.watts, peak),
+        attention_flops_per_s=peak * attention * power_factor(family, chip.watts, peak),
         half_rate_flops=peak * calibration.half_rate_s,
         bytes_per_s=(chip.memory_bytes_per_s or 0.0) * calibration.bandwidth_frac,
         passes=calibration.passes["eager" if stack is Stack.EAGER else "fused"],
@@ -92,18 +93,25 @@ def table(rows: list[Achieved]) -> Achieved:
     return Achieved(**columns)
 
 
+def family_key(family: str | None) -> str:
+    """Families whose products are alike for a fit: all generations of CDNA are one."""
+    return "cdna" if (family or "").startswith("cdna") else family or ""
+
+
 def _of_family(fractions: Mapping[str, float], family: str) -> float:
     return fractions.get(family, math.fsum(fractions.values()) / len(fractions))
 
 
-def _power_factor(family: str, watts: float | None, peak_flops_per_s: float) -> float:
+def power_factor(family: str, watts: float | None, peak_flops_per_s: float) -> float:
+    """How much faster or slower products run than the family's fitted share of the peak, for the chip's power."""
     usual = FAMILY_J_PER_FLOP.get(family)
     if usual is None or watts is None:
         return 1.0
     return min(MOST_FROM_POWER, math.sqrt(watts / peak_flops_per_s / usual))
 
 
-def _links(cluster: ClusterSpec) -> tuple[float, float]:
+def links_of(cluster: ClusterSpec) -> tuple[float, float]:
+    """Bytes/s of a chip over fast links and network; one that is not known is the other, none at all is infinite."""
     chip = cluster.chip
     slow = cluster.scaleout_bytes_per_s or chip.scaleout_bytes_per_s
     fast = chip.scaleup_bytes_per_s

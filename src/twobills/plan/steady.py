@@ -1,0 +1,210 @@
+"""What one serving instance settles into under a load, for many instances at once, in closed form.
+
+Engines mix prompts into the steps of running sequences (chunked prefill), so a steady state is one step: ``n``
+sequences that each gain a token, and the prompts of those that take the places of the finished, n x prompt / answer
+tokens. Its time is the time per output token; throughput is n over it. A prompt is read in the step after the one that runs when
+it comes; what waits before it is the queue. With all requests queued, n is what memory and the engine allow. Clients
+that wait (a closed loop) are running or being read; requests that come as they like settle where as many leave as
+come, if there is such a point: beyond it the load saturates the instance, and no latency is given.
+Left out: variance of lengths, preemption, time between client and server.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twobills.counts.layouts import Column
+from twobills.counts.serving_step import (
+    Situations,
+    kv_cache_bytes,
+    serving_step,
+    weights_per_chip,
+)
+from twobills.perf.serving_step import ServingRates, serving_step_s
+from twobills.specs.load import Load
+from twobills.specs.model import ModelSpec
+
+RESERVED_BYTES = 2e9
+"""Assumed: of each chip, for the engine's context, graphs and activations."""
+USABLE_FRAC = 0.92
+"""Of a chip's memory, what engines give to weights and cache by default (0.90 in vLLM, 0.95 in TensorRT-LLM)."""
+MOST_SEQUENCES = 2048
+"""Sequences that an engine runs at once, unless said otherwise."""
+MOST_STEP_TOKENS = 8192
+"""Prompt tokens that an engine reads in one step."""
+ROUNDS = 12
+
+
+class Instance(NamedTuple):
+    """Columns: how instances are spread over chips and in which formats."""
+
+    tp: Column
+    pp: Column
+    ep: Column
+    dp: Column
+    weight_bytes: Column
+    kv_bytes: Column
+    memory_bytes: Column
+    """Of one chip."""
+
+    @property
+    def n_chips(self) -> Column:
+        """Chips of one instance."""
+        return self.tp * self.pp * self.dp
+
+
+class Steady(NamedTuple):
+    """Columns: the steady state of each instance; latencies are nan where there is none."""
+
+    n_running: Column
+    """Sequences that produce tokens, of the whole instance."""
+    step_s: Column
+    tpot_s: Column
+    ttft_s: Column
+    """Mean, its wait in the queue included."""
+    queue_s: Column
+    """Mean wait before a prompt is read."""
+    answers_per_s: Column
+    prompt_step_share: Column
+    """Share of a step's time that prompts add: what input tokens cost."""
+    most_running: Column
+    """Sequences that memory and the engine allow."""
+    spare_bytes: Column
+    """Of one chip beside the weights, before any cache; below 0 where the model does not fit."""
+    saturated: NDArray[np.bool_]
+    utilization: Column
+    """Offered over what it can take; 1 where all is queued."""
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Whether weights and at least one sequence fit."""
+        return np.asarray((self.spare_bytes > 0) & (self.most_running >= 1))
+
+
+def steady_state(
+    model: ModelSpec,
+    instance: Instance,
+    rates: ServingRates,
+    load: Load,
+    *,
+    n_instances: Column | float = 1.0,
+    most_sequences: Column | float = MOST_SEQUENCES,
+) -> Steady:
+    """Where each instance settles when the load is shared out evenly among ``n_instances`` of its kind."""
+    room = _Room(model, instance, rates, load, most_sequences)
+    full = room.at(room.most)
+    capacity = full.answers_per_s
+    if load.requests_per_s is not None:
+        wanted = load.requests_per_s / n_instances + room.zero
+        return _open(room, wanted, capacity)
+    if load.concurrency is not None:
+        return _closed(room, load.concurrency / n_instances + room.zero, capacity)
+    return full
+
+
+def phases_s(
+    model: ModelSpec, instance: Instance, rates: ServingRates, *, batch: Column, prompt: Column, context: Column
+) -> tuple[Column, Column]:
+    """Seconds to read ``batch`` prompts at once, and of one decoding step of ``batch`` sequences: a static batch."""
+    zero = instance.tp * 0.0
+    stages = np.maximum(batch / instance.pp, 1.0)
+    reading = _situation(instance, zero, zero + 1, batch * prompt, np.maximum(prompt, 1.0))
+    decoding = _situation(instance, stages, context, zero, zero + 1)
+    steps = (serving_step(model, reading), serving_step(model, decoding))
+    return serving_step_s(steps[0], rates), serving_step_s(steps[1], rates) * batch / (stages * instance.pp)
+
+
+class _Room:
+    """What stays the same while the number of running sequences is sought."""
+
+    def __init__(
+        self, model: ModelSpec, instance: Instance, rates: ServingRates, load: Load, most: Column | float
+    ) -> None:
+        self.model, self.instance, self.rates, self.load = model, instance, rates, load
+        self.zero = instance.tp * 0.0
+        self.read_tokens = load.prompt_tokens * (1 - load.cached_frac)
+        self.context = self.zero + load.prompt_tokens + load.answer_tokens / 2
+        one = _situation(instance, self.zero, self.zero + 1, self.zero, self.zero + 1)
+        held = weights_per_chip(model, one)
+        self.spare = instance.memory_bytes * USABLE_FRAC - RESERVED_BYTES - held
+        per_sequence = kv_cache_bytes(model, self.context, instance.kv_bytes)
+        in_memory = np.floor(np.maximum(self.spare, 0) * instance.n_chips / self._copies() / per_sequence)
+        self.most = np.maximum(np.minimum(in_memory, most * instance.dp), 0.0)
+
+    def _copies(self) -> Column:
+        """How often a sequence's cache is held: tensor-parallel ranks beyond the key-value heads repeat it."""
+        latent = self.model.latent is not None
+        parts = 1.0 if latent else np.minimum(self.instance.tp, self.model.n_kv_heads)
+        return np.asarray(self.instance.tp / parts)
+
+    def step(self, n_running: Column, n_prompt: Column) -> Column:
+        """Seconds of a step with so many sequences and prompt tokens, one pipeline stage's turn each."""
+        pp = self.instance.pp
+        prompt_context = self.zero + max(self.load.prompt_tokens, 1.0)
+        situation = _situation(self.instance, n_running / pp, self.context, n_prompt / pp, prompt_context)
+        return serving_step_s(serving_step(self.model, situation), self.rates)
+
+    def at(self, n_running: Column) -> Steady:
+        """The state of so many running sequences with as many prompts as they finish."""
+        n = np.maximum(n_running, 1e-9)
+        both = self.step(n, n * self.read_tokens / self.load.answer_tokens)
+        alone = self.step(n, self.zero)
+        reading = self.step(n, self.zero + self.read_tokens)
+        answers = n / both / self.load.answer_tokens
+        return Steady(
+            n_running=n_running,
+            step_s=both,
+            tpot_s=both,
+            ttft_s=both / 2 + reading,
+            queue_s=both / 2,
+            answers_per_s=answers,
+            prompt_step_share=1 - alone / both,
+            most_running=self.most,
+            spare_bytes=self.spare,
+            saturated=np.zeros(len(self.zero), dtype=bool),
+            utilization=self.zero + 1,
+        )
+
+
+def _closed(room: _Room, clients: Column, capacity: Column) -> Steady:
+    """Clients are running, or their prompt waits or is read: those take a part of the clients from the step."""
+    n = np.minimum(clients, room.most)
+    for _ in range(ROUNDS):
+        found = room.at(n)
+        in_prompt = found.answers_per_s * found.ttft_s
+        n = np.maximum(np.minimum(clients - in_prompt, room.most), np.minimum(clients, 1.0) * 0.5)
+    found = room.at(n)
+    held_back = np.maximum(clients - room.most, 0.0)
+    waiting = held_back / np.maximum(found.answers_per_s, 1e-30)
+    return found._replace(
+        ttft_s=found.ttft_s + waiting, queue_s=found.queue_s + waiting, utilization=found.answers_per_s / capacity
+    )
+
+
+def _open(room: _Room, wanted: Column, capacity: Column) -> Steady:
+    """As many running that as many answers leave as come; prompts queue as in M/D/1."""
+    saturated = wanted >= capacity
+    low, high = room.zero + 1e-6, np.maximum(room.most, 1e-6)
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        enough = room.at(middle).answers_per_s >= wanted
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    found = room.at(high)
+    busy = np.clip(wanted / capacity, 0.0, 0.999)
+    wait = found.queue_s + busy / (2 * (1 - busy)) * (found.ttft_s - found.queue_s)
+    ttft = np.where(saturated, np.nan, wait + found.ttft_s - found.queue_s)
+    return found._replace(
+        ttft_s=ttft,
+        queue_s=np.where(saturated, np.nan, wait),
+        tpot_s=np.where(saturated, np.nan, found.tpot_s),
+        answers_per_s=np.minimum(wanted, capacity),
+        saturated=saturated,
+        utilization=wanted / capacity,
+    )
+
+
+def _situation(i: Instance, n_decode: Column, context: Column, n_prompt: Column, prompt_context: Column) -> Situations:
+    return Situations(i.tp, i.pp, i.ep, i.dp, i.weight_bytes, i.kv_bytes, n_decode, context, n_prompt, prompt_context)
