@@ -16,6 +16,8 @@ DAYS_PER_YEAR = 365.25
 JOULES_PER_KWH = 3.6e6
 MEGA = 1e6
 GIGA = 1e9
+GIBI = 2.0**30
+"""What makers of memory mean by GB: chips of memory hold powers of two."""
 TERA = 1e12
 PETA = 1e15
 BITS_PER_BYTE = 8

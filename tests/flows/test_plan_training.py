@@ -27,7 +27,7 @@ MINE = """
 vendor = "us"
 family = "hopper"
 bf16_tflops = 900
-memory_gb = 96
+memory_gib = 96
 memory_gb_per_s = 4000
 source = "us"
 as_of = "2026-01-01"
@@ -132,7 +132,7 @@ def test_a_users_own_chip_and_what_is_not_known_of_it(tmp_path: Path) -> None:
         asked(**{**given, "usd_per_chip_hour": None})
     with pytest.raises(SpecError, match="neither its links nor its network are known"):
         asked(**{**given, "chips": "secret:8"})
-    mine.write_text(MINE.replace("memory_gb = 96\n", ""))
+    mine.write_text(MINE.replace("memory_gib = 96\n", ""))
     with pytest.raises(SpecError, match="chip secret: memory_bytes is not known"):
         asked(**given)
 

@@ -62,7 +62,7 @@ def test_a_users_price_is_for_all_or_by_name() -> None:
 def test_chips_without_a_price_are_left_out_with_the_reason(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(
-        '[chip.mychip]\nvendor = "me"\nrole = "training"\nbf16_tflops = 500\nmemory_gb = 100\nmemory_gb_per_s = 4000\n'
+        '[chip.mychip]\nvendor = "me"\nrole = "training"\nbf16_tflops = 500\nmemory_gib = 100\nmemory_gb_per_s = 4000\n'
         'scaleup_chips = 8\nscaleup_gb_per_s = 400\nscaleout_gbit_per_s = 400\nsource = "a test"\n'
         'as_of = "2026-01-01"\nverified = true\n'
     )

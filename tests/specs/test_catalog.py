@@ -177,7 +177,7 @@ CELLS = {
     "peak_fp8_tflops": "fp8_tflops",
     "peak_fp4_tflops": "fp4_tflops",
     "peak_int8_tops": "int8_tops",
-    "mem_gb": "memory_gb",
+    "mem_gb": "memory_gib",
     "mem_bw_gbs": "memory_gb_per_s",
     "sram_mb": "sram_mb",
     "scaleup_gbs_per_chip": "scaleup_gb_per_s",

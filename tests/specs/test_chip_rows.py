@@ -21,7 +21,7 @@ figures = st.floats(0.01, 1e6)
 
 @given(st.dictionaries(st.sampled_from([*FIGURES, *PEAKS]), figures))
 def test_units_round_trip(stated: dict[str, float]) -> None:
-    stated.pop("usable_memory_gb", None)
+    stated.pop("usable_memory_gib", None)
     chip = read_chip("x", {**CHIP, **stated})
     found = chip.figures()
     assert len(found) == len(stated)
@@ -33,10 +33,10 @@ def test_units_round_trip(stated: dict[str, float]) -> None:
 def test_each_unit_is_what_its_key_says() -> None:
     chip = read_chip(
         "x",
-        {**CHIP, "sram_mb": 50, "memory_gb": 80, "scaleout_gbit_per_s": 400, "scaleup_gb_per_s": 450, "fp8_tflops": 2},
+        {**CHIP, "sram_mb": 50, "memory_gib": 80, "scaleout_gbit_per_s": 400, "scaleup_gb_per_s": 450, "fp8_tflops": 2},
     )
     assert chip.sram_bytes == 50e6
-    assert chip.memory_bytes == 80e9
+    assert chip.memory_bytes == 80 * 2**30
     assert chip.scaleout_bytes_per_s == 50e9
     assert chip.scaleup_bytes_per_s == 450e9
     assert chip.figures()["peak_fp8_flops_per_s"] == 2e12
@@ -77,7 +77,7 @@ def test_unverified_keys_become_fields() -> None:
         ({"verified": "yes"}, "verified='yes': must be true or false"),
         ({"note": 3}, "note=3: must be text"),
         ({"unverified": ["watts"]}, "unverified='watts': the row has no such key"),
-        ({"memory_gb": 80, "usable_memory_gb": 90}, "usable_memory_bytes=9e[+]10: must not be above"),
+        ({"memory_gib": 80, "usable_memory_gib": 90}, "usable_memory_bytes=9.66368e[+]10: must not be above"),
     ],
 )
 def test_a_chip_row_that_makes_no_sense_is_one_line(change: dict[str, Any], message: str) -> None:

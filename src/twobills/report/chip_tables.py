@@ -14,6 +14,7 @@ from twobills.report.tables import Document, Table
 from twobills.report.words import short
 from twobills.specs.hardware import Role
 from twobills.units import (
+    GIBI,
     GIGA,
     TERA,
     show_bytes,
@@ -30,8 +31,8 @@ LEGEND: Mapping[str, str] = {
 }
 ABSENT = "–"
 _SHOWN = {
-    "memory_bytes": ("Memory", show_bytes),
-    "usable_memory_bytes": ("Memory that systems offer", show_bytes),
+    "memory_bytes": ("Memory", lambda n: f"{significant(n / GIBI)} GiB"),
+    "usable_memory_bytes": ("Memory that systems offer", lambda n: f"{significant(n / GIBI)} GiB"),
     "memory_bytes_per_s": ("Memory bandwidth", lambda rate: f"{show_bytes(rate)}/s"),
     "sram_bytes": ("On-chip memory", show_bytes),
     "scaleup_bytes_per_s": ("Links, one direction", lambda rate: f"{show_bytes(rate)}/s"),
@@ -48,7 +49,7 @@ _SHOWN = {
 def chips_table(chips: Sequence[Document]) -> Table:
     """One line per chip; units are in the heads of the columns."""
     columns = (
-        *("Chip", "Made for", "Year", "TFLOP/s", "GB", "GB/s", "Links GB/s", "Linked", "W", "B/kFLOP", "$/h"),
+        *("Chip", "Made for", "Year", "TFLOP/s", "GiB", "GB/s", "Links GB/s", "Linked", "W", "B/kFLOP", "$/h"),
         *("$/PFLOP-h", "Price is"),
     )
     return Table("Chips: 16-bit peak, memory, links one way, price of an hour", columns, [_row(c) for c in chips], 2)
@@ -145,7 +146,7 @@ def _row(chip: Document) -> tuple[str, ...]:
         chip["role"],
         _marked(chip, "year", str),
         peak + (REMEMBERED if f"peak_flops_per_s.{peak_key}" in chip["unverified"] else ""),
-        _marked(chip, "memory_bytes", lambda n: short(significant(n / GIGA))),
+        _marked(chip, "memory_bytes", lambda n: short(significant(n / GIBI))),
         _marked(chip, "memory_bytes_per_s", lambda rate: short(significant(rate / GIGA))),
         _marked(chip, "scaleup_bytes_per_s", lambda rate: short(significant(rate / GIGA))),
         _marked(chip, "scaleup_chips", str),

@@ -92,7 +92,7 @@ def step_table(document: Document) -> Table:
         seconds, share = (sum(part[key] for part in rest) for key in ("step_s", "share_frac"))
         rows.append((f"{len(rest)} more", show_seconds(seconds), show_frac(share), "–", "–"))
     total = (sum(part[key] for part in parts) for key in ("step_s", "share_frac"))
-    seconds, share = total
+    seconds, share = (round(sum_, 12) for sum_ in total)
     rows.append(("one step", show_seconds(seconds), show_frac(share), "–", "–"))
     columns = ("Part", "Adds", "Share", "Bound by", "Runs, hidden or not")
     return Table("Where a step's time goes", columns, rows, has_total=True)

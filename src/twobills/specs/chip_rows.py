@@ -1,6 +1,6 @@
 """Rows of chips and prices, as TOML writes them in human units, read into specs in base units.
 
-A key says its unit (``memory_gb``, ``scaleout_gbit_per_s``); every other key is refused, and so is a row that does
+A key says its unit (``memory_gib``, ``scaleout_gbit_per_s``); every other key is refused, and so is a row that does
 not say where it comes from and as of when. ``unverified`` names keys of the row itself.
 """
 
@@ -15,7 +15,7 @@ from twobills.errors import CatalogError, SpecError
 from twobills.specs.dtype import DType
 from twobills.specs.hardware import ChipSpec, Role, peak_name
 from twobills.specs.prices import ChipPrice, PriceKind
-from twobills.units import BITS_PER_BYTE, GIGA, MEGA, TERA, per_hour_to_per_s
+from twobills.units import BITS_PER_BYTE, GIBI, GIGA, MEGA, TERA, per_hour_to_per_s
 
 Row = Mapping[str, Any]
 E = TypeVar("E", bound=StrEnum)
@@ -31,8 +31,8 @@ PEAKS: Mapping[str, DType] = {
 }
 FIGURES: Mapping[str, tuple[str, float]] = {
     "watts": ("watts", 1.0),
-    "memory_gb": ("memory_bytes", GIGA),
-    "usable_memory_gb": ("usable_memory_bytes", GIGA),
+    "memory_gib": ("memory_bytes", GIBI),
+    "usable_memory_gib": ("usable_memory_bytes", GIBI),
     "memory_gb_per_s": ("memory_bytes_per_s", GIGA),
     "sram_mb": ("sram_bytes", MEGA),
     "scaleup_gb_per_s": ("scaleup_bytes_per_s", GIGA),
