@@ -51,6 +51,11 @@ def test_the_document_is_json_in_base_units() -> None:
     assert "matmul parameters" in training["mfu_convention"]
 
 
+def test_parts_of_a_model_that_are_not_counted_are_named_among_what_is_assumed() -> None:
+    assert "not counted of gemma-3-27b: vision model" in asked(model="gemma-3-27b")["assumed"]
+    assert not [line for line in asked()["assumed"] if "not counted of" in line]
+
+
 def test_memory_adds_up_to_what_the_chip_has() -> None:
     memory = asked()["training"]["memory"]
     parts = sum(value for name, value in memory.items() if name != "available_bytes")

@@ -120,6 +120,17 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path: Path, text: str) -> None
         read_config(path)
 
 
+def test_a_model_is_named_by_its_folder_or_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    for name in ("config.json", "other.json"):
+        (folder / name).write_text(json.dumps(LLAMA))
+    assert read_config(folder / "config.json").name == "my-model"
+    assert read_config(folder / "other.json").name == "other"
+    monkeypatch.chdir(folder)
+    assert read_config(Path("config.json")).name == "my-model"
+
+
 def test_stretched_positions_are_a_fact_and_no_obstacle() -> None:
     assert from_hf({**LLAMA, "rope_scaling": {"rope_type": "yarn"}}, name="x").rope_scaling == "yarn"
     assert from_hf({**LLAMA, "rope_parameters": {"rope_type": "default"}}, name="x").rope_scaling is None

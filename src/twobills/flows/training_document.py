@@ -167,6 +167,8 @@ def _about_chip(plan: RunPlan) -> Iterator[str]:
 
 
 def _about_job(plan: RunPlan) -> Iterator[str]:
+    if plan.model.left_out:
+        yield f"not counted of {plan.model.name}: {', '.join(plan.model.left_out)}"
     if plan.run.job is JobKind.LORA:
         yield "adapters beside every matrix of the layers but routers, their own small products not counted"
     if plan.run.teacher is not None:

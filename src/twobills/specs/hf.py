@@ -28,7 +28,10 @@ _FIELDS = {
 
 
 def read_config(path: Path) -> ModelSpec:
-    """The model that a ``config.json`` describes. Raises SpecError, naming the file and what is wrong."""
+    """The model that a ``config.json`` describes, by its folder's name; a file of another name goes by that.
+
+    Raises SpecError, naming the file and what is wrong.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -36,7 +39,7 @@ def read_config(path: Path) -> ModelSpec:
     if not isinstance(document, dict):
         raise SpecError(f"{path}: not a config.json; it must hold one JSON object")
     try:
-        return from_hf(document, name=path.parent.name)
+        return from_hf(document, name=path.resolve().parent.name if path.name == "config.json" else path.stem)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
     except (TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
