@@ -9,7 +9,7 @@ from twobills.errors import CatalogError
 from twobills.specs import catalog
 from twobills.specs.families import FAMILIES
 from twobills.specs.model import Biases, MoE, Norm, Window
-from twobills.specs.model_rows import read_model
+from twobills.specs.model_rows import model_aliases, read_model
 
 ROW: dict[str, Any] = {
     "n_layers": 2,
@@ -73,6 +73,15 @@ def test_a_row_that_makes_no_sense_is_one_line(change: dict[str, Any], message: 
 def test_a_row_that_is_no_table_is_one_line() -> None:
     with pytest.raises(CatalogError, match=r"mine\.toml: model x: 3: must be a table"):
         read_model("x", 3, where="mine.toml")
+
+
+def test_aliases_are_a_list_of_names() -> None:
+    assert model_aliases("x", ROW) == ()
+    assert model_aliases("x", {**ROW, "aliases": ["y", "z"]}) == ("y", "z")
+    assert read_model("x", {**ROW, "aliases": ["y"]}) == read_model("x", ROW)
+    for wrong in ("y", [1]):
+        with pytest.raises(CatalogError, match=r"mine\.toml: model x: aliases=.*: must be a list of texts"):
+            model_aliases("x", {**ROW, "aliases": wrong}, where="mine.toml")
 
 
 def test_every_model_is_of_a_known_family() -> None:

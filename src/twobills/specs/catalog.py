@@ -20,7 +20,7 @@ from twobills.errors import CatalogError
 from twobills.specs.chip_rows import read_chip, read_price
 from twobills.specs.hardware import ChipSpec
 from twobills.specs.model import ModelSpec
-from twobills.specs.model_rows import read_model
+from twobills.specs.model_rows import model_aliases, read_model
 from twobills.specs.prices import ChipPrice, default_price
 
 THIS_MACHINE_CPU = "cpu-core"
@@ -62,8 +62,13 @@ def chip_prices(chip_name: str, extra: Path | None = None) -> tuple[ChipPrice, .
 
 
 def model(name: str, extra: Path | None = None) -> ModelSpec:
-    """The model of that name. Raises CatalogError, listing those there are."""
-    return _find(models(extra), name, "model")
+    """The model of that name or alias, whatever its case, ``_`` or ``-``: ``Llama 3.3 70B`` is ``llama-3.1-70b``.
+
+    Raises CatalogError for a name that no model has, naming what is near.
+    """
+    rows = models(extra)
+    meant = {**_model_aliases(extra), **{_plain(row): row for row in rows}}
+    return _find(rows, meant.get(_plain(name), name), "model")
 
 
 def chips(extra: Path | None = None) -> Mapping[str, ChipSpec]:
@@ -99,6 +104,23 @@ def read_rows(table: str) -> Mapping[str, Any]:
     """The raw rows of one catalogue file, by name."""
     text = resources.files("twobills.data").joinpath(f"{table}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
+
+
+def _model_aliases(extra: Path | None) -> Mapping[str, str]:
+    """The model that each alias means; a user's aliases take the place of ours."""
+    if extra is None:
+        return _our_model_aliases()
+    mine = {
+        _plain(alias): name.lower()
+        for name, row in _users(extra, "model").items()
+        for alias in model_aliases(name, row, where=str(extra))
+    }
+    return {**_our_model_aliases(), **mine}
+
+
+@cache
+def _our_model_aliases() -> Mapping[str, str]:
+    return {_plain(alias): name for name, row in read_rows("models").items() for alias in model_aliases(name, row)}
 
 
 @cache

@@ -14,7 +14,7 @@ from twobills.specs.families import FAMILIES
 from twobills.specs.model import Biases, LatentAttention, ModelSpec, MoE, Norm, Window
 
 _PROVENANCE = ("source", "as_of")
-_BESIDE = {*_PROVENANCE, "verified", "published_params", "published_active", "published_note"}
+_BESIDE = {*_PROVENANCE, "aliases", "verified", "published_params", "published_active", "published_note"}
 _PARTS = {"biases": Biases, "latent": LatentAttention, "moe": MoE, "window": Window}
 _SHAPE = {field.name for field in fields(ModelSpec)} - {"name"}
 _REQUIRED = tuple(
@@ -40,6 +40,17 @@ def read_model(name: str, row: Any, *, where: str = "models.toml") -> ModelSpec:
         return ModelSpec(name=name, **_completed(what, {"family": family, **FAMILIES[family], **stated}))
     except SpecError as error:
         raise CatalogError(f"{what}: {error}") from None
+
+
+def model_aliases(name: str, row: Mapping[str, Any], *, where: str = "models.toml") -> tuple[str, ...]:
+    """Other names of a row's model: of the same shape, by other training (Llama 3.3) or in other words.
+
+    Raises CatalogError, naming the file, the row and the key.
+    """
+    aliases = row.get("aliases", [])
+    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
+        raise CatalogError(f'{where}: model {name}: aliases={aliases!r}: must be a list of texts, like ["..."]')
+    return tuple(aliases)
 
 
 def _completed(what: str, shape: dict[str, Any]) -> dict[str, Any]:
