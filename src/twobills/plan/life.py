@@ -1,4 +1,4 @@
-"""Both bills over a model's life: training paid once, or for each version, inference for every day; and when they cross.
+"""Both bills over a model's life: training paid once, or for each version, inference every day; and when they cross.
 
 Two views of the second bill. Of the chip-seconds *used*: only the time that requests were worked on, as if somebody
 else used the rest. Of those *reserved*: as many whole machines as the busiest hours take, at least one, always on; that
