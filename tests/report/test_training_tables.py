@@ -90,3 +90,11 @@ def test_what_is_not_known_is_not_made_up() -> None:
     assert sentences.split_sentence(unknown) == "Who gets each dollar cannot be told: nobody knows."
     energy = next(row for row in tables.run_table(unknown).rows if row[0].startswith("Energy"))
     assert energy[1:] == ("–", "not measured", "–")
+
+
+def test_no_phase_is_named_as_the_largest_and_as_the_rest() -> None:
+    failing = plan_training_document(replace(ASKED, mtbf_hours=30.0))
+    said = sentences.run_sentence(failing)
+    assert "lost to failures, checkpoints and pauses, the rest for learning and checking." in said
+    checked = sentences.run_sentence(plan_training_document(replace(ASKED, evaluation_frac=2.0)))
+    assert "the rest for learning, checkpoints, failures and pauses." in checked

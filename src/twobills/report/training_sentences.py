@@ -39,8 +39,8 @@ def run_sentence(document: Document) -> str:
     return (
         f"This is the training bill, paid once to make the model: {job} on {short(show_count(run['n_tokens']))} tokens "
         f"should cost {show_usd(usd['value'])} (likely {show_usd(usd['p5'])} to {show_usd(usd['p95'])}) and take "
-        f"{show_seconds(run['wall_s']['value'])} on {chips}. {show_frac(share)} of that time is for "
-        f"{PHASE_WORDS[Phase(name)]}, the rest for checking, checkpoints, failures and pauses. "
+        f"{show_seconds(run['wall_s']['value'])} on {chips}. {show_frac(share)} of that time is "
+        f"{_dominant(Phase(name))}. "
         f"{levers_sentence(run['levers'], usd['value'])}"
     )
 
@@ -91,3 +91,11 @@ def step_sentence(parts: Sequence[Document]) -> str:
 def assumed_sentence(assumed: Sequence[str]) -> str:
     """What is assumed, all of it."""
     return f"Assumed (~): {'; '.join(assumed)}."
+
+
+def _dominant(phase: Phase) -> str:
+    """What a phase is for, then what is left for the others: no phase is named twice."""
+    if phase is Phase.LOST:
+        return "lost to failures, checkpoints and pauses, the rest for learning and checking"
+    rest = "learning" if phase is Phase.EVALUATE else "checking"
+    return f"for {PHASE_WORDS[phase]}, the rest for {rest}, checkpoints, failures and pauses"
