@@ -32,7 +32,9 @@ def plan_training(
     dtype: Annotated[str, typer.Option(help="bf16 (any 16-bit format) or fp8.")] = "bf16",
     lora_rank: Annotated[int | None, typer.Option(min=1, help="Rank of the adapters of a lora job.")] = None,
     teacher: Annotated[str | None, typer.Option(help="The model that a distill job learns from.")] = None,
-    stack: Annotated[Stack, typer.Option(help="Software.")] = Stack.OVERLAPPED,
+    stack: Annotated[
+        Stack, typer.Option(help="How well the software fuses and hides: early is 2022's, overlapped the best labs'.")
+    ] = Stack.OVERLAPPED,
     tp: Annotated[int | None, _degree("Tensor parallelism, with sequence parallelism.")] = None,
     pp: Annotated[int | None, _degree("Pipeline stages.")] = None,
     cp: Annotated[int | None, _degree("Context parallelism.")] = None,
@@ -48,23 +50,37 @@ def plan_training(
     network_gbps: Annotated[
         float | None, typer.Option(min=0, help="Network of one chip, Gbit/s one way.", rich_help_panel=_PLAN)
     ] = None,
-    owned: Annotated[bool, typer.Option("--owned", help="The chips are bought.", rich_help_panel=_MONEY)] = False,
+    owned: Annotated[
+        bool,
+        typer.Option(
+            "--owned",
+            help="The chips are bought, not rented: capital written off, power, hosting.",
+            rich_help_panel=_MONEY,
+        ),
+    ] = False,
     usd_per_chip_hour: ChipHourPrice = None,
     price_kind: Annotated[
-        PriceKind | None, typer.Option(help="Which of the known prices.", rich_help_panel=_MONEY)
+        PriceKind | None,
+        typer.Option(help="Which of the known prices (`chips show NAME` lists them).", rich_help_panel=_MONEY),
     ] = None,
-    pue: Annotated[float | None, typer.Option(help="Facility / IT power.", rich_help_panel=_MONEY)] = None,
+    pue: Annotated[float | None, typer.Option(help="Facility / IT power, 1 to 10.", rich_help_panel=_MONEY)] = None,
     mtbf_hours: Annotated[
-        float | None, typer.Option(help="Hours between failures of one chip.", rich_help_panel=_MONEY)
+        float | None,
+        typer.Option(
+            help="Hours one chip runs between failures; a thousand chips fail a thousand times as often.",
+            rich_help_panel=_MONEY,
+        ),
     ] = None,
     no_failures: Annotated[
         bool, typer.Option("--no-failures", help="Nothing fails, nothing pauses.", rich_help_panel=_MONEY)
     ] = False,
     evaluate_frac: Annotated[
-        float | None, typer.Option(help="Evaluation over training time.", rich_help_panel=_MONEY)
+        float | None, typer.Option(help="Evaluation over training time, like 0.01.", rich_help_panel=_MONEY)
     ] = None,
     catalog_file: CatalogFile = None,
-    with_parts: Annotated[bool, typer.Option("--explain", help="Take a step apart.")] = False,
+    with_parts: Annotated[
+        bool, typer.Option("--explain", help="Show where a step's time goes, and what binds each part.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict the training bill of any model on any chips, each figure with its interval."""
