@@ -145,6 +145,9 @@ def test_an_unknown_models_shape_comes_from_the_rows_columns() -> None:
     columns = {"layers": "30", "d_model": "3072", "n_heads": "32", "vocab": "51200"}
     model = forecastable(model="GPT 3.6B", **columns).model
     assert (model.n_layers, model.d_model, model.d_ff, model.gated_mlp) == (30, 3072, 4 * 3072, False)
+    experts = read(model="GPT 3.6B of 8 experts", **columns, params="20000000000")
+    assert isinstance(experts, Skipped)
+    assert experts.reason.endswith("columns make 3.58B parameters of a dense model, the row says 20.0B")
 
 
 @pytest.mark.parametrize(

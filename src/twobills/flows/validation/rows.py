@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from twobills.counts.conventions import convention_flops_per_token
+from twobills.counts.params import count_params
 from twobills.errors import CatalogError, DataError, SpecError
 from twobills.plan.space import Fixed
 from twobills.specs import catalog
@@ -25,10 +26,12 @@ from twobills.specs.cluster import ClusterSpec
 from twobills.specs.flop_totals import FlopConvention
 from twobills.specs.model import ModelSpec, Norm
 from twobills.specs.parallel import Recompute, Stack, Zero
-from twobills.units import TERA
+from twobills.units import TERA, show_count
 
 COLUMNS = ("source", "model", "seq_len", "n_chips", "chip", "parallelism", "note")
 MEASURED = ("tokens_per_s_per_chip", "tokens_per_s_total", "seqs_per_s", "tflops_per_chip", "mfu", "hfu")
+SHAPE_TOLERANCE = 0.25
+"""A shape that counts to so much more or less than the row's parameters is not the model's: experts, for one."""
 _RECOMPUTE = {
     "true": Recompute.FULL,
     "full": Recompute.FULL,
@@ -150,7 +153,7 @@ def model_of(row: Mapping[str, str]) -> ModelSpec:
     if not (n_layers and d_model and n_heads):
         raise CatalogError(f"model {row['model']!r}: not in the catalogue, and the row does not state its shape")
     gated = row.get("gated_mlp", "") == "yes"
-    return ModelSpec(
+    model = ModelSpec(
         name=row["model"],
         n_layers=n_layers,
         d_model=d_model,
@@ -166,6 +169,13 @@ def model_of(row: Mapping[str, str]) -> ModelSpec:
         tied_embeddings=not gated,
         parallel_block="parallel block" in row.get("note", ""),
     )
+    counted, said = count_params(model).total, number(row, "params") or number(row, "params_total")
+    if said and abs(counted / said - 1) > SHAPE_TOLERANCE:
+        raise DataError(
+            f"model {row['model']!r}: its columns make {show_count(counted)} parameters of a dense model, "
+            f"the row says {show_count(said)}"
+        )
+    return model
 
 
 def stack_of(row: Mapping[str, str]) -> Stack:
