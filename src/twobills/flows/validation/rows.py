@@ -145,7 +145,7 @@ def model_of(row: Mapping[str, str]) -> ModelSpec:
     Raises CatalogError or DataError.
     """
     n_layers, d_model, n_heads = stated = tuple(int(number(row, key) or 0) for key in ("layers", "d_model", "n_heads"))
-    named = _names().get(_plain(row["model"]))
+    named = named_model(row["model"])
     if named is not None and all(
         n in (0, ours) for n, ours in zip(stated, (named.n_layers, named.d_model, named.n_heads), strict=True)
     ):
@@ -176,6 +176,17 @@ def model_of(row: Mapping[str, str]) -> ModelSpec:
             f"the row says {show_count(said)}"
         )
     return model
+
+
+def named_model(name: str) -> ModelSpec | None:
+    """The catalogue's model of that name or alias, however it is spelt, what stands in brackets left out."""
+    bare = re.sub(r"\(.*?\)", "", name).strip()
+    if (found := _names().get(_plain(bare))) is not None:
+        return found
+    try:
+        return catalog.model(bare)
+    except CatalogError:
+        return None
 
 
 def stack_of(row: Mapping[str, str]) -> Stack:
@@ -314,5 +325,5 @@ def _names() -> Mapping[str, ModelSpec]:
 
 
 def _plain(name: str) -> str:
-    """``GPT-3 175B (MLPerf)`` without what differs by spelling: ``gpt3175b``."""
-    return re.sub(r"[\s_-]+", "", re.sub(r"\(.*?\)", "", name).lower())
+    """``GPT-3 175B`` without what differs by spelling: ``gpt3175b``."""
+    return re.sub(r"[\s_-]+", "", name.lower())

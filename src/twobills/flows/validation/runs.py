@@ -10,14 +10,22 @@ time is shown as the implied overhead.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 from twobills.counts.flops import train_flops_per_token
 from twobills.counts.llama_shape import llama_shape
 from twobills.counts.params import sparsity
 from twobills.errors import CatalogError, DataError, SpecError
-from twobills.flows.validation.rows import Skipped, fixed_of, model_of, needed, number, stack_of, trained_at
+from twobills.flows.validation.rows import (
+    Skipped,
+    fixed_of,
+    model_of,
+    named_model,
+    needed,
+    number,
+    stack_of,
+    trained_at,
+)
 from twobills.flows.validation.score import Scored
 from twobills.money.rates import Rates
 from twobills.plan.global_batch import default_global_batch
@@ -122,10 +130,8 @@ def _planned(row: Mapping[str, str], calibration: Calibration) -> RunPlan:
 
 def _model(row: Mapping[str, str], seq_len: int) -> ModelSpec:
     total, active = number(row, "params_total"), number(row, "params_active")
-    try:
-        return catalog.model(re.sub(r"[\s_]+", "-", row["model"].lower()))
-    except CatalogError:
-        pass
+    if (named := named_model(row["model"])) is not None:
+        return named
     is_dense = not total or not active or active > DENSE_FRAC * total
     try:
         if is_dense:
