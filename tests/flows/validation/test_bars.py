@@ -53,6 +53,14 @@ def test_hours_of_all_verified_runs() -> None:
     assert found["verified"]["coverage_90"] >= 0.85
 
 
+def test_stated_degrees_are_taken_or_it_is_said_why_not() -> None:
+    """GH200 with four to a node is not in the catalogue: there its fast links join one."""
+    rows = {row["model"]: row["stated_degrees_dropped"] for row in validated("training_runs.csv")["rows"]}
+    dropped = {name: reason for name, reason in rows.items() if reason}
+    assert set(dropped) == {"Apertus-70B"}
+    assert "wider than the fast links" in dropped["Apertus-70B"]
+
+
 THROUGHPUT = ("mfu", "hfu", "tflops_per_chip", "tokens_per_s_total", "seqs_per_s", "tokens_per_s_per_chip")
 OF_RUNS = ("mfu_reported", "hfu_reported", "wall_days", "energy_mwh", "cost_usd", "flops_reported", "chip_hours")
 

@@ -75,7 +75,7 @@ def forecast_runs(
 
 def forecast_run(row: Mapping[str, str], calibration: Calibration) -> Scored:
     """One run. Raises CatalogError, DataError or SpecError if it cannot be forecast."""
-    plan = _planned(row, calibration)
+    plan, dropped = _planned(row, calibration)
     hours = plan.figures.chip_s
     pure_h = plan.figures.train_s.value * plan.cluster.n_chips / SECONDS_PER_HOUR
     measured = _reported_hours(row) or 0.0
@@ -97,17 +97,19 @@ def forecast_run(row: Mapping[str, str], calibration: Calibration) -> Scored:
             "implied_overhead_frac": measured / pure_h - 1,
             "stack": plan.run.stack.value,
             "plan": plan.step.plan.describe(),
+            "stated_degrees_dropped": dropped,
             "global_batch_tokens": plan.run.tokens_per_step,
             "n_chips_assumed": not row["n_chips"],
         },
     )
 
 
-def _planned(row: Mapping[str, str], calibration: Calibration) -> RunPlan:
+def _planned(row: Mapping[str, str], calibration: Calibration) -> tuple[RunPlan, str | None]:
+    """The run, and why the degrees of parallelism that the row states were not taken, if they were not."""
     seq_len = int(number(row, "seq_len") or ASSUMED_SEQ_LEN)
     model = trained_at(_model(row, seq_len), seq_len)
     n_tokens = needed(row, "tokens")
-    fp8 = row.get("precision", "").lower().startswith("fp8")
+    fp8 = "fp8" in row.get("precision", "").lower()
     chip = catalog.chip(row["chip"])
     degrees = fixed_of(row)
     cluster = ClusterSpec(chip=chip, n_chips=int(number(row, "n_chips") or 0) or 1)
@@ -121,11 +123,12 @@ def _planned(row: Mapping[str, str], calibration: Calibration) -> RunPlan:
         stack=stack_of(row),
     )
     try:
-        return plan_run(model, run, cluster, UNPRICED, default_running(), calibration, fixed=degrees)
-    except SpecError:
-        if degrees == Fixed():
+        return plan_run(model, run, cluster, UNPRICED, default_running(), calibration, fixed=degrees), None
+    except SpecError as error:
+        free = Fixed(recompute=degrees.recompute)
+        if degrees == free:
             raise
-        return plan_run(model, run, cluster, UNPRICED, default_running(), calibration)
+        return plan_run(model, run, cluster, UNPRICED, default_running(), calibration, fixed=free), str(error)
 
 
 def _model(row: Mapping[str, str], seq_len: int) -> ModelSpec:
