@@ -14,6 +14,7 @@ from twobills.counts.operations import (
 )
 from twobills.perf.roofline import Timed, time_operations
 from twobills.specs.dtype import DType
+from twobills.specs.experience import Part
 from twobills.specs.hardware import MachineSpec
 from twobills.specs.model import ModelSpec
 
@@ -30,7 +31,7 @@ class StepForecast(NamedTuple):
 def train_step(model: ModelSpec, machine: MachineSpec, *, batch_size: int, seq_len: int, dtype: DType) -> StepForecast:
     """One optimiser step."""
     operations = train_step_operations(model, batch_size=batch_size, seq_len=seq_len, dtype=dtype)
-    return _forecast(operations, dtype, machine)
+    return _forecast(operations, dtype, machine, Part.STEP)
 
 
 def evaluate_step(
@@ -38,7 +39,7 @@ def evaluate_step(
 ) -> StepForecast:
     """One forward pass with loss."""
     operations = evaluate_operations(model, batch_size=batch_size, seq_len=seq_len, dtype=dtype)
-    return _forecast(operations, dtype, machine)
+    return _forecast(operations, dtype, machine, Part.EVALUATE)
 
 
 def engine_step(
@@ -51,13 +52,19 @@ def engine_step(
     n_chunks: int,
     dtype: DType,
 ) -> StepForecast:
-    """One step of the serving engine over a flat batch of decodes and prompt chunks."""
+    """One step of the serving engine over a flat batch of decodes and prompt chunks, before any experience.
+
+    Which of a machine's experience applies depends on how much of the step is prompts': see ``plan.inference``.
+    """
     operations = engine_step_operations(
         model, n_tokens=n_tokens, n_attended=n_attended, n_logits=n_logits, n_chunks=n_chunks, dtype=dtype
     )
     return _forecast(operations, dtype, machine)
 
 
-def _forecast(operations: list[Operation], dtype: DType, machine: MachineSpec) -> StepForecast:
-    timed = time_operations(operations, dtype, machine.efficiency)
+def _forecast(
+    operations: list[Operation], dtype: DType, machine: MachineSpec, part: Part | None = None
+) -> StepForecast:
+    slower = machine.experience.slower(part) if part else 1.0
+    timed = [t._replace(seconds=slower * t.seconds) for t in time_operations(operations, dtype, machine.efficiency)]
     return StepForecast(sum(t.seconds for t in timed), total_flops(operations), total_bytes(operations), timed)

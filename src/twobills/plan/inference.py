@@ -23,6 +23,7 @@ from twobills.serving.metrics import Latencies, latencies
 from twobills.serving.request import Request, SamplingParams
 from twobills.serving.scheduler import Batch
 from twobills.serving.simulate import SimulationResult, simulate
+from twobills.specs.experience import JobExperience, Part
 from twobills.specs.hardware import MachineSpec
 from twobills.specs.model import ModelSpec
 from twobills.specs.serving import ServingSpec
@@ -45,6 +46,8 @@ class InferencePlan(NamedTuple):
     total_usd: Interval
     output_tokens_per_s: float
     latencies: Latencies
+    learned: JobExperience | None
+    """The runs of this machine that the plan is calibrated on."""
 
 
 def plan_inference(
@@ -66,13 +69,14 @@ def plan_inference(
         Request(id=str(i), prompt_token_ids=[0] * workload.prompt_tokens, params=params, arrival_s=0.0)
         for i in range(workload.n_requests)
     ]
+    startup_s *= machine.experience.slower(Part.IDLE)
     forecast = _Forecast(model, serving, machine)
     result = simulate(
-        requests, serving, forecast.step_s, concurrency=workload.concurrency, prefill_share=forecast.prefill_share
+        requests, serving, forecast.step_s, concurrency=workload.concurrency, prefill_share=forecast.prefill_time_share
     )
     usage = forecast.usage(result, startup_s)
     bill = price(usage, rates)
-    sigma = math.hypot(machine.efficiency.log_sigma, HOST_LOG_SIGMA)
+    sigma = serving_log_sigma(machine)
     return InferencePlan(
         workload=workload,
         bill=bill,
@@ -80,7 +84,14 @@ def plan_inference(
         total_usd=around(bill.total_usd, sigma),
         output_tokens_per_s=workload.n_requests * workload.answer_tokens / result.end_s,
         latencies=latencies(result.requests),
+        learned=machine.experience.inference,
     )
+
+
+def serving_log_sigma(machine: MachineSpec) -> float:
+    """Standard deviation of ln(actual / forecast) of serving here: what runs taught, else the assumed errors."""
+    learned = machine.experience.inference
+    return learned.log_sigma if learned else math.hypot(machine.efficiency.log_sigma, HOST_LOG_SIGMA)
 
 
 def inference_plan_to_json(plan: InferencePlan) -> dict[str, Any]:
@@ -95,6 +106,7 @@ def inference_plan_to_json(plan: InferencePlan) -> dict[str, Any]:
         "output_tokens_per_s": plan.output_tokens_per_s,
         "ttft_s": plan.latencies.ttft_s._asdict() if plan.latencies.ttft_s else None,
         "tpot_s": plan.latencies.tpot_s._asdict() if plan.latencies.tpot_s else None,
+        "calibration": plan.learned.to_json() if plan.learned else None,
         "bill": plan.bill.to_json(),
     }
 
@@ -132,7 +144,8 @@ class _Forecast:
         for phase, part in ((Phase.PREFILL, share), (Phase.DECODE, 1 - share)):
             self._flops[phase] += step.flops * part
             self._bytes[phase] += self._weight_bytes * part + self._kv_bytes * kv_tokens[phase]
-        return step.seconds + load.n_logits * STREAM_S_PER_TOKEN
+        prefill, decode = self._slower(share)
+        return (prefill + decode) * (step.seconds + load.n_logits * STREAM_S_PER_TOKEN)
 
     def prefill_share(self, batch: Batch) -> float:
         """The part of a step's FLOPs that is prompts', by which the meter splits its time too."""
@@ -145,6 +158,16 @@ class _Forecast:
         )
         whole = forward_flops(self._model, n_tokens=load.n_tokens, n_attended=load.n_attended, n_logits=load.n_logits)
         return prefill / whole
+
+    def prefill_time_share(self, batch: Batch) -> float:
+        """The part of a step's seconds that is prompts': of its FLOPs, each phase as much slower as runs taught."""
+        prefill, decode = self._slower(self.prefill_share(batch))
+        return prefill / (prefill + decode)
+
+    def _slower(self, share: float) -> tuple[float, float]:
+        """The seconds of both phases in a step, over the step's seconds as forecast without experience."""
+        experience = self._machine.experience
+        return share * experience.slower(Part.PREFILL), (1 - share) * experience.slower(Part.DECODE)
 
     def usage(self, result: SimulationResult, startup_s: float) -> Usage:
         """What the simulated load used, by phase."""

@@ -15,6 +15,7 @@ from twobills.perf.capacity import TrainingMemory, training_memory
 from twobills.perf.energy import declared_energy
 from twobills.perf.step import StepForecast, evaluate_step, train_step
 from twobills.plan.interval import Interval, around
+from twobills.specs.experience import JobExperience, Part
 from twobills.specs.hardware import MachineSpec
 from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec
@@ -38,6 +39,8 @@ class TrainingPlan(NamedTuple):
     total_usd: Interval
     mfu: float
     """Model FLOP/s as a fraction of the data sheet's peak, else of the best product rate that was measured."""
+    learned: JobExperience | None
+    """The runs of this machine that the plan is calibrated on."""
 
 
 def plan_training(
@@ -49,7 +52,7 @@ def plan_training(
     if not memory.fits:
         raise SpecError(_does_not_fit(model, training, machine, memory))
     step = train_step(model, machine, **shape)  # type: ignore[arg-type]
-    prepare_s = corpus_bytes / PREPARE_BYTES_PER_S
+    prepare_s = machine.experience.slower(Part.PREPARE) * corpus_bytes / PREPARE_BYTES_PER_S
     train_s = step.seconds * training.n_steps
     phases = {Phase.PRETRAIN: _used(machine, prepare_s + train_s, training.n_tokens, step, training.n_steps)}
     if training.heldout_tokens:
@@ -58,7 +61,7 @@ def plan_training(
         phases[Phase.EVALUATE] = _used(machine, forward.seconds * n, training.heldout_tokens, forward, n)
     usage = Usage(job=Job.TRAINING, origin=Origin.PREDICTED, phases=phases)
     bill = price(usage, rates)
-    sigma = machine.efficiency.log_sigma
+    sigma = training_log_sigma(machine)
     return TrainingPlan(
         model=model,
         training=training,
@@ -69,7 +72,14 @@ def plan_training(
         wall_s=around(usage.total.chip_s / machine.n_chips, sigma),
         total_usd=around(bill.total_usd, sigma),
         mfu=mfu(model, training, machine, training.tokens_per_step / step.seconds),
+        learned=machine.experience.training,
     )
+
+
+def training_log_sigma(machine: MachineSpec) -> float:
+    """Standard deviation of ln(actual / forecast) of training here: what runs taught, else what is assumed."""
+    learned = machine.experience.training
+    return learned.log_sigma if learned else machine.efficiency.log_sigma
 
 
 def mfu(model: ModelSpec, training: TrainingSpec, machine: MachineSpec, tokens_per_s: float) -> float:
@@ -102,6 +112,7 @@ def training_plan_to_json(plan: TrainingPlan) -> dict[str, Any]:
         "memory_bytes": plan.memory.needed_bytes,
         "wall_s": plan.wall_s.to_json(),
         "total_usd": plan.total_usd.to_json(),
+        "calibration": plan.learned.to_json() if plan.learned else None,
         "bill": plan.bill.to_json(),
     }
 

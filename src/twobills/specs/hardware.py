@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from twobills.errors import SpecError
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import Efficiency
+from twobills.specs.experience import Experience
 
 
 class Role(StrEnum):
@@ -112,6 +113,8 @@ class MachineSpec:
     memory_bytes: float
     """Memory of all chips together."""
     efficiency: Efficiency
+    experience: Experience = field(default_factory=Experience)
+    """What its own metered runs taught; nothing for a machine that has none."""
 
     def __post_init__(self) -> None:
         if self.n_chips < 1:
