@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from twobills.cli.options import AsJson, CatalogFile, ChipHourPrice
+from twobills.cli.options import AsJson, CatalogFile, ChipHourPrice, LedgerPath
 from twobills.cli.plan_training import plan_training
 from twobills.cli.runtime import restart_with_settings
 
@@ -36,6 +36,7 @@ plan_app.command("training")(plan_training)
 def plan(
     model: Annotated[str, typer.Argument(help="A catalogue name, a config.json or a model folder.")],
     tokens: Annotated[str, typer.Option(help="Tokens to train on, like 15T or 2e9.")],
+    ledger: LedgerPath,
     chips: Annotated[
         str,
         typer.Option(
@@ -72,8 +73,9 @@ def plan(
     if chips == "this":
         restart_with_settings()
         from twobills.flows.machine import find_machine, measure_machine
+        from twobills.ledger.store import Ledger
 
-        measured = measure_machine(find_machine(usd_per_chip_hour))
+        measured = measure_machine(find_machine(usd_per_chip_hour), Ledger(ledger) if ledger.exists() else None)
     document = plan_both(request, measured.spec if measured else None, measured.dtype if measured else None)
     if as_json:
         print_json(document)

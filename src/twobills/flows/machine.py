@@ -7,14 +7,18 @@ from datetime import date
 from typing import Any
 
 from twobills.errors import RequestError
+from twobills.flows.calibrate_machine import experience_of
 from twobills.jobs.device import Device, pick_device
 from twobills.jobs.probe import fastest_dtype, measure_efficiency
+from twobills.ledger.store import Ledger
+from twobills.ledger.timed_runs import Machine
 from twobills.meter.environment import environment
 from twobills.meter.power import PowerReader, best_reader, power_counters
 from twobills.money.rates import Rates, at_user_price, rented
 from twobills.specs import catalog
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import OpKind
+from twobills.specs.experience import Experience
 from twobills.specs.hardware import ChipSpec, MachineSpec
 
 
@@ -52,14 +56,16 @@ def find_machine(usd_per_chip_hour: float | None = None) -> FoundMachine:
     return FoundMachine(device=device, chip=chip, rates=rates)
 
 
-def measure_machine(found: FoundMachine) -> MeasuredMachine:
-    """Times single operations for a few seconds."""
+def measure_machine(found: FoundMachine, ledger: Ledger | None = None) -> MeasuredMachine:
+    """Times single operations for a few seconds; what the ledger's runs taught of this machine comes with it."""
     efficiency = measure_efficiency(found.device)
+    machine = Machine(found.device.name, found.chip.name, found.device.n_chips)
     spec = MachineSpec(
         chip=found.chip,
         n_chips=found.device.n_chips,
         memory_bytes=found.device.memory_bytes,
         efficiency=efficiency,
+        experience=experience_of(ledger, machine) if ledger else Experience(),
     )
     return MeasuredMachine(found=found, spec=spec, dtype=fastest_dtype(efficiency))
 

@@ -61,7 +61,7 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
     settings = {"out": str(asked.out), "minutes": asked.minutes, "data": corpus.name, "seed": asked.seed}
     with account(ledger, "run", settings) as run_id:
         listener.found("run", {"run_id": run_id, "ledger": str(ledger.path)})
-        planned = measure_and_plan(job, corpus, listener)
+        planned = measure_and_plan(job, corpus, ledger, listener)
         inference = plan_load(planned)
         plan = {**planned_job_to_json(planned), "inference": inference_plan_to_json(inference)}
         ledger.plan(run_id, planned.plan.bill, {"machine": planned.machine_document, **plan})
@@ -94,7 +94,8 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
         _write_beside(asked.out, "report.html", run_page(document))
         _write_beside(asked.out, "two-bills.svg", standalone(both_bills_figure(document["bills"])))
         _write_beside(asked.out, "run.json", to_json_text(document))
-        ledger.result(run_id, {key: document[key] for key in ("model", "quality", "requests", "life")})
+        result = {key: document[key] for key in ("model", "quality", "requests", "life")}
+        ledger.result(run_id, {**result, "training": trained.training_without_curve})
     return document
 
 

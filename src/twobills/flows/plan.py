@@ -18,13 +18,14 @@ from twobills.flows.training_document import assumptions, run_plan_to_json
 from twobills.money.bill import busy_usd
 from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rented
 from twobills.perf.datasheet import machine_from_datasheet
-from twobills.plan.inference import inference_plan_to_json, plan_inference
+from twobills.plan.inference import inference_plan_to_json, plan_inference, serving_log_sigma
 from twobills.plan.life import life
-from twobills.plan.local import plan_training, training_plan_to_json
+from twobills.plan.local import plan_training, training_log_sigma, training_plan_to_json
 from twobills.report.documents import SCHEMA
 from twobills.specs import catalog
 from twobills.specs.calibration import published_calibration
 from twobills.specs.dtype import DType
+from twobills.specs.experience import JobExperience
 from twobills.specs.hardware import MachineSpec
 from twobills.specs.model import ModelSpec
 from twobills.specs.serving import KV_BLOCK_TOKENS, ServingSpec
@@ -117,7 +118,8 @@ def _trained_on_datasheet(asked: PlanRequest) -> _Trained:
 def _trained_here(asked: PlanRequest, model: ModelSpec, machine: MachineSpec, dtype: DType) -> _Trained:
     rates = _rates(machine, asked)
     plan = plan_training(model, _training(asked, model, dtype), machine, rates)
-    return _Trained(training_plan_to_json(plan), plan.bill.total_usd, rates, machine.n_chips, [])
+    error = _error("training", training_log_sigma(machine), machine.experience.training)
+    return _Trained(training_plan_to_json(plan), plan.bill.total_usd, rates, machine.n_chips, [error])
 
 
 def _training(asked: PlanRequest, model: ModelSpec, dtype: DType) -> TrainingSpec:
@@ -148,7 +150,7 @@ def _rates(machine: MachineSpec, asked: PlanRequest) -> Rates:
 
 def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:
     assumed = [
-        f"forecast error: log-normal, sigma {machine.efficiency.log_sigma:g}",
+        _error("serving", serving_log_sigma(machine), machine.experience.inference),
         "constant demand and prices",
     ]
     if rates.assumed:
@@ -156,3 +158,8 @@ def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:
     if machine.efficiency.source.value == "data sheet":
         assumed.append("speed of serving: fractions of the data sheet's peaks, the same for every chip")
     return assumed
+
+
+def _error(job: str, log_sigma: float, learned: JobExperience | None) -> str:
+    basis = f", calibrated on {learned.n_runs} runs of this machine" if learned else ""
+    return f"forecast error of {job}: log-normal, sigma {log_sigma:.2g}{basis}"

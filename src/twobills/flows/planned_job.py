@@ -14,6 +14,7 @@ from twobills.flows.machine import MeasuredMachine, find_machine, machine_to_jso
 from twobills.jobs.training.corpus import Corpus
 from twobills.laws.forms import Law
 from twobills.laws.published import published_law
+from twobills.ledger.store import Ledger
 from twobills.perf.step import train_step
 from twobills.plan.local import PREPARE_BYTES_PER_S, TrainingPlan, plan_training, training_plan_to_json
 from twobills.plan.size import Choice, choose_size
@@ -49,14 +50,14 @@ class PlannedJob:
         return OVERTIME * self.plan.step.seconds * self.plan.training.n_steps
 
 
-def measure_and_plan(job: TrainingJob, corpus: Corpus, listener: Listener) -> PlannedJob:
-    """Measures this machine, then plans; tells the listener what the machine is."""
+def measure_and_plan(job: TrainingJob, corpus: Corpus, ledger: Ledger, listener: Listener) -> PlannedJob:
+    """Measures this machine, then plans by what its earlier runs taught; tells the listener what the machine is."""
     if job.out.exists():
         listener.stage(f"{job.out} holds an earlier model, which this one will replace")
     if corpus.encoding != "utf-8":
         listener.stage("Not all of the data is UTF-8 text, so it is read byte by byte")
     listener.stage("Measuring this machine: products per number format, memory, power counters")
-    planned = plan_job(job, corpus, measure_machine(find_machine(job.usd_per_chip_hour)))
+    planned = plan_job(job, corpus, measure_machine(find_machine(job.usd_per_chip_hour), ledger))
     listener.found("machine", planned.machine_document)
     return planned
 

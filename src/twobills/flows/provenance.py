@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 from twobills.flows.machine import FoundMachine, MeasuredMachine
 from twobills.flows.planned_job import BYTES_PER_TOKEN
 from twobills.laws.forms import Law
-from twobills.plan.inference import HOST_LOG_SIGMA, STREAM_S_PER_TOKEN
-from twobills.plan.local import PREPARE_BYTES_PER_S
+from twobills.plan.inference import STREAM_S_PER_TOKEN, serving_log_sigma
+from twobills.plan.local import PREPARE_BYTES_PER_S, training_log_sigma
+from twobills.specs.experience import JobExperience
 from twobills.units import per_s_to_per_hour, show_bytes, show_seconds, show_usd
 from twobills.usage import Stamp
 
@@ -52,12 +52,11 @@ def _money(found: FoundMachine) -> list[Fact]:
 
 def _forecast(machine: MeasuredMachine, law: Law, startup_s: float) -> list[Fact]:
     efficiency = machine.spec.efficiency
-    serving = math.hypot(efficiency.log_sigma, HOST_LOG_SIGMA)
-    error = f"log-normal, sigma {efficiency.log_sigma:g}, of serving {serving:.2g}"
     tokenising = show_bytes(PREPARE_BYTES_PER_S) + "/s"
     return [
         Fact("speed of operations", "timed one by one before the plan", efficiency.source.value, "this machine"),
-        Fact("forecast error", error, "assumed", "until runs here calibrate it"),
+        _error("training", training_log_sigma(machine.spec), machine.spec.experience.training),
+        _error("serving", serving_log_sigma(machine.spec), machine.spec.experience.inference),
         Fact("size and tokens", law.name, "sourced", f"{law.source}; extrapolated far below its range"),
         Fact("planned bytes per token", f"{BYTES_PER_TOKEN:g}", "assumed", "the tokenizer does not exist yet"),
         Fact("speed of tokenising", tokenising, "assumed", "not measured before the plan"),
@@ -66,6 +65,13 @@ def _forecast(machine: MeasuredMachine, law: Law, startup_s: float) -> list[Fact
         Fact("life of the model", "constant demand and prices", "assumed", "growth and price decline left out"),
         Fact("what is on neither bill", NOT_BILLED, "given", "some seconds before and between the jobs"),
     ]
+
+
+def _error(job: str, log_sigma: float, learned: JobExperience | None) -> Fact:
+    what, value = f"forecast error, {job}", f"log-normal, sigma {log_sigma:.2g}"
+    if learned is None:
+        return Fact(what, value, "assumed", "until runs here calibrate it: `twobills ledger calibrate`")
+    return Fact(what, value, "estimated", f"calibrated on {learned.n_runs} runs of this machine")
 
 
 def _joules(found: FoundMachine) -> Fact:

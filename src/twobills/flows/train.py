@@ -23,13 +23,13 @@ def run_train(job: TrainingJob, ledger: Ledger, listener: Listener) -> dict[str,
     corpus = read_corpus(job.data)
     with account(ledger, "train", {"out": str(job.out), "minutes": job.minutes, "data": corpus.name}) as run_id:
         listener.found("run", {"run_id": run_id, "ledger": str(ledger.path)})
-        planned = measure_and_plan(job, corpus, listener)
+        planned = measure_and_plan(job, corpus, ledger, listener)
         plan = planned_job_to_json(planned)
         ledger.plan(run_id, planned.plan.bill, {"machine": planned.machine_document, **plan})
         listener.found("plan", plan)
         trained = run_job(planned, ledger, run_id, listener)
         model = {**model_to_json(trained.model), "folder": str(job.out), "digest": trained.digest}
-        ledger.result(run_id, {"model": model, "quality": trained.quality})
+        ledger.result(run_id, {"model": model, "quality": trained.quality, "training": trained.training_without_curve})
     return {
         "schema": SCHEMA,
         "run_id": run_id,

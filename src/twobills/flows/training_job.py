@@ -41,6 +41,11 @@ class TrainedModel(NamedTuple):
     quality: dict[str, Any]
     heldout_tokens: list[TokenArray]
 
+    @property
+    def training_without_curve(self) -> dict[str, Any]:
+        """Steps, tokens and seconds of the training itself, as the ledger and the model's folder keep them."""
+        return _without_curve(self.training)
+
 
 def run_job(planned: PlannedJob, ledger: Ledger, run_id: str, listener: Listener) -> TrainedModel:
     """Carries the plan out. What was spent is in the ledger however it ends."""
@@ -93,7 +98,7 @@ class _Training:
             "run_id": self._run_id,
             "billed_until": "freezing, whose seconds the ledger adds",
             "data": data,
-            "training": {k: v for k, v in training.items() if k != "curve"},
+            "training": _without_curve(training),
             "quality": quality,
         }
         digest = freeze(network, tokenizer, self._planned.job.out, lineage=lineage, bill=bill.to_json())
@@ -174,6 +179,10 @@ class _Training:
             "mfu_convention": MFU_CONVENTION,
             "curve": _thin(steps),
         }
+
+
+def _without_curve(training: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in training.items() if key != "curve"}
 
 
 def _thin(steps: list[Step]) -> list[dict[str, float]]:

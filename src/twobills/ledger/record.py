@@ -25,6 +25,8 @@ class RecordKind(StrEnum):
     """What came of it: quality, digest, requests."""
     ENDED = "ended"
     """How the run ended."""
+    CALIBRATION = "calibration"
+    """What the runs of a machine taught its forecasts; belongs to no run, and the newest is in force."""
 
 
 class Outcome(StrEnum):

@@ -85,13 +85,22 @@ class Ledger:
             ).fetchall()
         if not rows:
             raise RequestError(f"run {run_id!r}: not in the ledger {self.path}; `twobills ledger list` shows the runs")
-        found = [Record(run_id=r, kind=RecordKind(k), at=at, body=json.loads(body)) for r, k, at, body in rows]
+        found = [_record(row) for row in rows]
         return [record for record in found if not kinds or record.kind in kinds]
+
+    def calibrations(self) -> list[Record]:
+        """What the runs taught, in the order it was learned; the newest of a machine is in force."""
+        query = "SELECT run_id, kind, at, body FROM records WHERE kind = ? ORDER BY seq"
+        with self._connect() as connection:
+            return [_record(row) for row in connection.execute(query, (RecordKind.CALIBRATION.value,))]
 
     def run_ids(self) -> list[str]:
         """All runs, the newest first."""
         with self._connect() as connection:
-            rows = connection.execute("SELECT run_id FROM records GROUP BY run_id ORDER BY min(seq) DESC").fetchall()
+            rows = connection.execute(
+                "SELECT run_id FROM records WHERE kind != ? GROUP BY run_id ORDER BY min(seq) DESC",
+                (RecordKind.CALIBRATION.value,),
+            ).fetchall()
         return [run_id for (run_id,) in rows]
 
     def resolve(self, prefix: str) -> str:
@@ -141,3 +150,8 @@ class Ledger:
             raise LedgerError(f"{self.path}: refused, a stored record is never changed ({error})") from None
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"ledger {self.path}: cannot be used ({error}); choose another with --ledger") from None
+
+
+def _record(row: tuple[str, str, str, str]) -> Record:
+    run_id, kind, at, body = row
+    return Record(run_id=run_id, kind=RecordKind(kind), at=at, body=json.loads(body))
