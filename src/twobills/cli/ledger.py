@@ -8,7 +8,9 @@ import typer
 
 from twobills.cli.options import AsJson, LedgerPath
 
-ledger_app = typer.Typer(no_args_is_help=True, help="What was planned and what was spent: list, show, reconcile.")
+ledger_app = typer.Typer(
+    no_args_is_help=True, help="What was planned and what was spent: list, show, reconcile, calibrate."
+)
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning or end, or `last`.")]
 
 
@@ -63,3 +65,35 @@ def reconcile(run_id: RunId, ledger: LedgerPath, as_json: AsJson = False) -> Non
     for job, gaps in document["gaps"].items():
         say(gap_sentence(job, gaps))
         print_table(gap_table(job, gaps, explain=False))
+
+
+@ledger_app.command()
+def calibrate(
+    ledger: LedgerPath,
+    forget: Annotated[bool, typer.Option("--forget", help="Go back to forecasts without the runs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a machine's own metered runs correct the forecasts for it, shown before and after."""
+    from twobills.cli.screen import print_json, print_table, say
+    from twobills.flows.calibrate_machine import calibrate_machines, forget_calibrations
+    from twobills.ledger.store import Ledger
+    from twobills.report.ledger_tables import (
+        calibration_sentence,
+        calibration_table,
+        forgotten_sentence,
+        too_few_sentence,
+    )
+
+    document: dict[str, Any] = forget_calibrations(Ledger(ledger)) if forget else calibrate_machines(Ledger(ledger))
+    if as_json:
+        print_json(document)
+    elif forget:
+        say(forgotten_sentence(document))
+    else:
+        for machine in document["machines"]:
+            for job in machine["jobs"]:
+                say(calibration_sentence(machine, job))
+                print_table(calibration_table(machine, job))
+            if few := too_few_sentence(machine):
+                say(few)
+        say("From now on plans made on that machine use this; `twobills ledger calibrate --forget` undoes it.")

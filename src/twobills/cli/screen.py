@@ -19,6 +19,7 @@ LEAST_FIRST = (
     *("Bytes", "FLOPs", "Tokens", "Price gap", "Share in a year", "Machines", "Energy", "Energy is"),
     *("Price is", "Year", "Linked", "W", "Links GB/s", "Made for", "B/kFLOP", "$/PFLOP-h", "Region"),
     *("Computing", "Step", "$/Ttok", "MFU", "Settings"),
+    *("Forecast before", "Forecast after"),
 )
 """Columns that a narrow screen can do without, the first to go first."""
 PLAIN_WIDTH = 120

@@ -145,7 +145,19 @@ def plan_sentence(plan: Document, *, rates_of_work: str = "measured") -> str:
         return "There is no plan."
     basis = "measuring this machine" if rates_of_work == "measured" else f"the chip's {rates_of_work}"
     made = f"Before the first step, from {basis} and counting the work, the forecast is"
-    return f"{made}: {'; '.join(parts)}."
+    return f"{made}: {'; '.join(parts)}.{_calibrated(plan)}"
+
+
+def _calibrated(plan: Document) -> str:
+    """On how many runs of this machine the plan rests, if it does."""
+    learned = {job.value: (plan.get(job.value) or {}).get("calibration") for job in Job}
+    counts = {job: calibration["n_runs"] for job, calibration in learned.items() if calibration}
+    if not counts:
+        return ""
+    if len(set(counts.values())) == 1 and len(counts) == len(Job):
+        return f" Both are calibrated on {counts[Job.TRAINING.value]} runs of this machine."
+    words = " and ".join(f"{job} on {n}" for job, n in counts.items())
+    return f" Calibrated on runs of this machine: {words}."
 
 
 def sizes_sentence(sizes: Sequence[Document], law: Document | None) -> str:
