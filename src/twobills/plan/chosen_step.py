@@ -83,7 +83,7 @@ def chosen_step(asked: Asked) -> ChosenStep:
     if run.seq_len > model.max_seq_len:
         raise SpecError(f"seq_len={run.seq_len}: {model.name} has positions for {model.max_seq_len}")
     cluster.peak(run.dtype)
-    _check_links(cluster)
+    cluster.check_links()
     _check_replicas(run, cluster, fixed, asked.dp)
     students = _students(asked)
     if run.teacher is None:
@@ -204,16 +204,6 @@ def _one(
         passes=passes,
         adapted=adapted,
     )
-
-
-def _check_links(cluster: ClusterSpec) -> None:
-    chip = cluster.chip
-    rates = (cluster.scaleout_bytes_per_s, chip.scaleout_bytes_per_s, chip.scaleup_bytes_per_s)
-    if cluster.n_chips > 1 and all(rate is None for rate in rates):
-        raise SpecError(
-            f"chip {chip.name}: neither its links nor its network are known, so {cluster.n_chips} of them cannot be "
-            "forecast; give the network of one chip (--network-gbps)"
-        )
 
 
 def _check_replicas(run: TrainingRun, cluster: ClusterSpec, fixed: Fixed, dp: int | None) -> None:

@@ -169,7 +169,7 @@ def timed(model: ModelSpec, layouts: Layouts, offer: Offer, seq_len: int) -> tup
 
 
 def _scan(job: Job, offer: Offer) -> _Scanned:
-    _check_links(offer)
+    offer.cluster.check_links()
     layouts = layouts_for(
         job.model,
         offer.cluster,
@@ -205,12 +205,6 @@ def _wall_factor(job: Job, offer: Offer, useful_s: float) -> float:
     state_bytes = CHECKPOINT_BYTES_PER_PARAM * count_params(job.model).total
     run = failing_run(evaluated_s, offer.cluster.n_chips, state_bytes, job.running)
     return goodput(run).wall_s * (1 + job.running.pauses_frac) / useful_s
-
-
-def _check_links(offer: Offer) -> None:
-    """Unknown links count as infinitely fast, which must not win."""
-    if offer.cluster.n_chips > 1 and np.isinf(offer.rates.slow_bytes_per_s):
-        raise SpecError(f"chip {offer.cluster.chip.name}: neither its links nor its network are known; leave it out")
 
 
 def _within(scans: Sequence[_Scanned], max_wall_s: float) -> list[_Scanned]:

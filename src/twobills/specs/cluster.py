@@ -45,6 +45,15 @@ class ClusterSpec:
         """Memory of one chip as systems offer it."""
         return self.chip.usable_memory_bytes or self.chip.memory_bytes or 0.0
 
+    def check_links(self) -> None:
+        """Raises SpecError where several chips are joined by nothing that is known: timed, they would be free."""
+        rates = (self.scaleout_bytes_per_s, self.chip.scaleout_bytes_per_s, self.chip.scaleup_bytes_per_s)
+        if self.n_chips > 1 and all(rate is None for rate in rates):
+            raise SpecError(
+                f"chip {self.chip.name}: neither its links nor its network are known, so {self.n_chips} of them cannot "
+                "be forecast; give the network of one chip (--network-gbps)"
+            )
+
     def peak(self, dtype: DType) -> float:
         """Dense peak in a format, FLOP/s. Raises SpecError, naming the formats there are."""
         peak = self.train_peak if dtype in (DType.BF16, DType.FP16) else self.chip.peak_flops_per_s.get(dtype)

@@ -185,6 +185,13 @@ def test_a_chip_without_the_rows_format_is_skipped() -> None:
     assert "no peak in that format" in skipped[0].reason
 
 
+def test_chips_that_nothing_known_joins_are_skipped() -> None:
+    scored, skipped = forecast_rows([forecastable(chip="groq-lpu-v1")], published_calibration())
+    assert not scored
+    assert "neither its links nor its network are known" in skipped[0].reason
+    assert forecast_rows([forecastable(chip="groq-lpu-v1", n_chips="1")], published_calibration())[0]
+
+
 def test_numbers_may_have_commas_at_thousands() -> None:
     row = forecastable(global_batch_seqs="", global_batch_tokens="4,194,304", tokens_per_s_per_chip="5,000")
     assert (row.global_batch, row.tokens_per_s_per_chip) == (512, 5000)

@@ -61,9 +61,10 @@ def forecast_row(row: ThroughputRow, calibration: Calibration) -> Scored:
 def plan_of(row: ThroughputRow, calibration: Calibration) -> Evaluated:
     """The parallel plan that the row states, what it leaves out chosen as the fastest that fits.
 
-    Raises SpecError if there is none, or if the chip lacks the row's format.
+    Raises SpecError if there is none, if the chip lacks the row's format, or if nothing is known of its links.
     """
     fixed, batch = row.fixed, row.global_batch
+    row.cluster.check_links()
     if row.fp8:
         row.cluster.peak(DType.FP8)
     layouts = layouts_for(row.model, row.cluster, global_batch=batch, seq_len=row.seq_len, fixed=fixed, fp8=[row.fp8])
