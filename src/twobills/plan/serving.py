@@ -18,12 +18,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from twobills.errors import SpecError
-from twobills.money.bill import Bill
+from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates
 from twobills.perf.serving_step import product_group, serving_rates
 from twobills.plan.serving_choice import TARGET_UTILIZATION, Offer, chosen
+from twobills.plan.serving_day import IDLE_DRAW, Served, day_usage, outcome_of
 from twobills.plan.serving_degrees import Degrees, only_sram
-from twobills.plan.serving_figures import IDLE_DRAW, Served, ServingFigures, day_bill, figures_of
+from twobills.plan.serving_figures import ServingFigures, figures_of
 from twobills.plan.serving_split import TokenShares, split_step
 from twobills.plan.steady import Steady
 from twobills.specs.cluster import ClusterSpec
@@ -109,10 +110,9 @@ def plan_serving(
         instance=choice.instance,
         steady=choice.steady,
         shares=split_step(model, choice.instance, speed, load, float(choice.steady.n_running[0])),
-        running=running,
         log_sigma=log_sigma_of(cluster, calibration),
     )
-    bill = day_bill(served, rates)
+    bill = price(day_usage(served, running), rates)
     return ServingPlan(
         model=model,
         load=load,
@@ -125,7 +125,7 @@ def plan_serving(
         steady=choice.steady,
         served=served,
         bill=bill,
-        figures=figures_of(served, bill),
+        figures=figures_of(outcome_of(served), bill, running),
         n_compared=choice.n_compared,
         assumed=tuple(_assumed(served, cluster, weight_format, calibration)),
     )
