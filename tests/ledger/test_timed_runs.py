@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,8 +10,9 @@ from tests.metered_runs import FACTORS, add_run, inference_plan, training_plan
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
 from twobills.ledger.timed_runs import timed_runs
+from twobills.plan.local import training_plan_to_json
 from twobills.specs.experience import Experience, JobExperience, Part
-from twobills.usage import Job
+from twobills.usage import Job, Origin
 
 OTHER = dict.fromkeys(Part, 0.7)
 CALIBRATED = Experience(
@@ -53,8 +56,22 @@ def test_only_finished_runs_with_a_plan_count(ledger: Ledger) -> None:
     assert [(run.run_id, run.job) for run in timed_runs(ledger)] == [(only, Job.TRAINING)]
 
 
-def test_a_plan_of_another_form_is_left_out(ledger: Ledger) -> None:
-    run_id = ledger.start("benchmark", {})
-    ledger.plan(run_id, training_plan().bill, {"why": "a test"})
+MACHINE = {"name": "x", "chip": "y", "n_chips": 1}
+
+
+@pytest.mark.parametrize("spec", [{}, {"machine": {"name": "x"}}, {"machine": MACHINE}])
+def test_a_plan_of_another_form_is_left_out(ledger: Ledger, spec: dict[str, Any]) -> None:
+    for bill in (training_plan().bill, inference_plan().bill):
+        run_id = ledger.start("benchmark", {})
+        ledger.plan(run_id, bill, spec)
+        ledger.reading(run_id, replace(bill.usage, origin=Origin.MEASURED), bill.rates)
+        ledger.end(run_id, Outcome.DONE)
+    assert timed_runs(ledger) == []
+
+
+def test_a_run_that_kept_no_steps_is_left_out(ledger: Ledger) -> None:
+    run_id, plan = ledger.start("train", {}), training_plan()
+    ledger.plan(run_id, plan.bill, {"machine": MACHINE, "training": training_plan_to_json(plan)})
+    ledger.reading(run_id, replace(plan.bill.usage, origin=Origin.MEASURED), plan.bill.rates)
     ledger.end(run_id, Outcome.DONE)
     assert timed_runs(ledger) == []

@@ -20,6 +20,11 @@ from twobills.specs.experience import JobExperience, Part
 from twobills.usage import Job, Phase, PhaseUsage
 
 Z95 = NormalDist().inv_cdf(0.95)
+_STATED: Mapping[Job, set[str]] = {
+    Job.TRAINING: {"wall_s", "n_steps", "step_s", "tokens_per_s"},
+    Job.INFERENCE: {"wall_s"},
+}
+"""What a stored plan must say to be compared; other programs may keep plans of another form."""
 
 
 class Machine(NamedTuple):
@@ -81,12 +86,12 @@ def _of_run(ledger: Ledger, run_id: str) -> list[TimedRun]:
     planned, measured, steps = ledger.planned_bills(run_id), ledger.measured_bills(run_id), _steps(ledger, run_id)
     found = []
     for job in (job for job in Job if job in specs and job in measured):
-        plan = specs[job]["training"] if job is Job.TRAINING else specs[job]
-        if job is Job.INFERENCE:
-            parts = _inference_parts(planned[job], measured[job], machine.n_chips)
-        elif steps:
-            parts = _training_parts(planned[job], measured[job], machine.n_chips, plan, steps)
-        else:
+        plan = specs[job].get("training", {}) if job is Job.TRAINING else specs[job]
+        if not plan.keys() >= _STATED[job]:
+            continue
+        bills = (planned[job], measured[job], machine.n_chips)
+        parts = _inference_parts(*bills) if job is Job.INFERENCE else _training_parts(*bills, plan, steps)
+        if not (parts := _done(parts)):
             continue
         learned = JobExperience.from_json(plan["calibration"]) if plan.get("calibration") else None
         found.append(
@@ -105,19 +110,21 @@ def _of_run(ledger: Ledger, run_id: str) -> list[TimedRun]:
 
 def _machine(specs: Mapping[Job, Mapping[str, Any]]) -> Machine | None:
     """The machine that the run's plans name, in either of them."""
-    found = next((spec["machine"] for spec in specs.values() if "machine" in spec), None)
-    return Machine(found["name"], found["chip"], found["n_chips"]) if found else None
+    found: Mapping[str, Any] = next((spec["machine"] for spec in specs.values() if "machine" in spec), {})
+    return Machine(*(found[key] for key in Machine._fields)) if found.keys() >= set(Machine._fields) else None
 
 
-def _steps(ledger: Ledger, run_id: str) -> Mapping[str, Any] | None:
-    """What the run kept of its training steps: tokens and seconds."""
+def _steps(ledger: Ledger, run_id: str) -> Mapping[str, Any]:
+    """What the run kept of its training steps: tokens and seconds; empty if it kept nothing."""
     results = [record.body for record in ledger.records(run_id, RecordKind.RESULT)]
-    return next((result["training"] for result in results if "training" in result), None)
+    return next((result["training"] for result in results if "training" in result), {})
 
 
 def _training_parts(
     planned: Bill, measured: Bill, n_chips: int, plan: Mapping[str, Any], steps: Mapping[str, Any]
 ) -> dict[Part, Seconds]:
+    if not steps:
+        return {}
     pretrain_p, pretrain_m = planned.line(Phase.PRETRAIN).usage, measured.line(Phase.PRETRAIN).usage
     return {
         Part.PREPARE: Seconds(
@@ -145,13 +152,14 @@ def _work_ratio(planned: PhaseUsage, measured: PhaseUsage) -> float:
 
 
 def _bare(parts: Mapping[Part, Seconds], learned: JobExperience | None) -> dict[Part, Seconds]:
-    """The parts that were both planned and done, the factors of an earlier calibration taken out of their forecasts."""
+    """The factors of an earlier calibration taken out of the forecasts."""
     slower = learned.slower if learned else {}
-    return {
-        part: Seconds(seconds.forecast / slower.get(part, 1.0), seconds.measured)
-        for part, seconds in parts.items()
-        if min(seconds) > 0
-    }
+    return {part: Seconds(s.forecast / slower.get(part, 1.0), s.measured) for part, s in parts.items()}
+
+
+def _done(parts: Mapping[Part, Seconds]) -> dict[Part, Seconds]:
+    """The parts that were both planned and done."""
+    return {part: seconds for part, seconds in parts.items() if min(seconds) > 0}
 
 
 def _log_sigma(interval: Mapping[str, float]) -> float:
