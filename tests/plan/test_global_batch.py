@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twobills.plan.global_batch import default_global_batch
+from twobills.plan.global_batch import default_global_batch, sharable_batch
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,30 @@ def test_three_times_eight_chips_share_a_batch_evenly() -> None:
 
 def test_sparse_models_take_larger_batches() -> None:
     assert default_global_batch(1e12, 4096, 64, sparsity=16) == 4 * default_global_batch(1e12, 4096, 64)
+
+
+@given(st.integers(1, 5000), st.lists(st.integers(1, 20000), min_size=1, max_size=3))
+def test_a_batch_is_near_what_is_wanted(wanted: int, counts: list[int]) -> None:
+    assert abs(sharable_batch(wanted, counts) - wanted) <= 0.05 * wanted
+
+
+@given(st.floats(20, 3000), st.lists(st.integers(1, 5000), min_size=1, max_size=3))
+def test_no_number_within_5_percent_is_shared_better(wanted: float, counts: list[int]) -> None:
+    def shared(batch: int) -> int:
+        return math.prod(math.gcd(batch, n) for n in counts)
+
+    every = range(math.ceil(0.95 * wanted), math.floor(1.05 * wanted) + 1)
+    assert shared(sharable_batch(wanted, counts)) == max(map(shared, every))
+
+
+def test_a_batch_is_what_the_chips_can_deal_out() -> None:
+    assert sharable_batch(16e6 / 8192, [16384]) == 2048
+    assert sharable_batch(1024, [2000]) == 1000
+    assert sharable_batch(0.3, [64]) == 1
+
+
+def test_a_batch_without_end_is_found_at_once() -> None:
+    start = time.process_time()
+    batch = sharable_batch(1e15, [99_999_989, 99_999_971])
+    assert batch % 99_999_989 == 0
+    assert time.process_time() - start < 1.0
