@@ -50,6 +50,16 @@ def test_what_is_not_a_duration_is_named(text: str) -> None:
         (units.show_energy(1.08e14), "30.0 GWh"),
         (units.show_hours(3600 * 30.84e6), "30.8M h"),
         (units.show_frac(0.831), "83.1 %"),
+        (units.show_count(1.5e15), "1500T"),
+        (units.show_count(1.5e30), "1.50e+30"),
+        (units.show_usd(-2e40), "-$2.00e+40"),
+        (units.show_usd(1e-200), "$1.00e-200"),
+        (units.show_seconds(1e200), "1.16e+195 days"),
+        (units.show_seconds(1e-30), "1.00e-27 ms"),
+        (units.show_bytes(1e-30), "1.00e-30 B"),
+        (units.show_energy(3.6e60), "1.00e+54 kWh"),
+        (units.show_frac(1e-50), "1.00e-48 %"),
+        (units.show_frac(1e50), "1.00e+52 %"),
     ],
 )
 def test_quantities_are_shown_to_three_digits(shown: str, expected: str) -> None:
@@ -59,6 +69,15 @@ def test_quantities_are_shown_to_three_digits(shown: str, expected: str) -> None
 @given(st.floats(min_value=1e-9, max_value=1e14))
 def test_showing_keeps_three_digits(x: float) -> None:
     assert float(units.significant(x)) == pytest.approx(x, rel=0.005)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_no_figure_is_hundreds_of_digits(x: float) -> None:
+    shows = (
+        *(units.show_count, units.show_usd, units.show_seconds, units.show_hours, units.show_bytes),
+        *(units.show_energy, units.show_flops, units.show_flops_per_s, units.show_frac, units.significant),
+    )
+    assert all(len(show(x)) <= 22 for show in shows)
 
 
 @given(st.floats(min_value=0, max_value=1e12))

@@ -21,6 +21,10 @@ GIBI = 2.0**30
 TERA = 1e12
 PETA = 1e15
 BITS_PER_BYTE = 8
+LEAST_WRITTEN_OUT, MOST_WRITTEN_OUT = 1e-9, 1e15
+"""Between these a figure is written out, outside them as 1.23e+45."""
+MOST_OF_A_PREFIX = 1e6
+"""A figure of more than so many of its largest prefix is written without one."""
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18}
 _QUANTITY = re.compile(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]?)\s*")
@@ -127,9 +131,11 @@ def show_frac(frac: float) -> str:
 
 
 def significant(x: float, digits: int = 3) -> str:
-    """``x`` to so many significant digits, never in exponent form below 1e15."""
+    """``x`` to so many significant digits, in exponent form only from 1e15 up and below 1e-9."""
     if x == 0 or not math.isfinite(x):
         return f"{x:g}"
+    if not LEAST_WRITTEN_OUT <= abs(x) < MOST_WRITTEN_OUT:
+        return f"{x:.{digits - 1}e}"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(x))))
     return f"{round(x, decimals):.{decimals}f}"
 
@@ -138,6 +144,9 @@ _SI = (("Y", 1e24), ("Z", 1e21), ("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e
 
 
 def _prefixed(x: float, gap: str, prefixes: tuple[tuple[str, float], ...]) -> str:
+    if abs(x) >= MOST_OF_A_PREFIX * prefixes[0][1]:
+        unit, size = prefixes[-1]
+        return significant(x) + gap + (unit if size == 1 else "")
     for prefix, size in prefixes:
         if abs(x) >= 0.9995 * size:
             return f"{significant(x / size)}{gap}{prefix}"
