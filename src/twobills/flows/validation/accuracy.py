@@ -94,8 +94,13 @@ def _runs(file: Validated) -> Lines:
     verified = [row for row in file.scored if row.detail["verified"]]
     yield _row(f"{file.path.name}: all", *_cells(score(file.scored)))
     yield _row(f"{file.path.name}: verified", *_cells(score(verified)))
+    yield from (
+        "",
+        "A run's interval is the spread of the verified rows themselves, so that what it holds is in the fit.",
+        "",
+    )
     columns = ("Run", "Chips", "Forecast h", "Reported h", "Ratio", "Reported beyond pure training")
-    yield from ("", *_table(columns))
+    yield from _table(columns)
     for row in sorted(file.scored, key=lambda row: -row.measured):
         chips = f"{row.n_chips} x {row.chip}" + (" (number assumed)" if row.detail["n_chips_assumed"] else "")
         name = row.name + ("" if row.detail["verified"] else " (recalled)")

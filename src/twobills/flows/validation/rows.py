@@ -224,7 +224,8 @@ def trained_at(model: ModelSpec, seq_len: int) -> ModelSpec:
 
 def fixed_of(row: Mapping[str, str]) -> Fixed:
     """What of the parallel plan a row states; what it does not is free."""
-    degrees = _degrees(row["parallelism"])
+    parallelism = row.get("parallelism", "")
+    degrees = _degrees(parallelism)
     stated = bool(degrees)
     zero = _SHARDING.get(row.get("sharding", "").lower())
     if zero is None and "fsdp" in degrees:
@@ -233,7 +234,7 @@ def fixed_of(row: Mapping[str, str]) -> Fixed:
     local = re.search(r"local batch (\d+)", row.get("note", ""))
     if micro is None and local and "pp" not in degrees:
         micro = float(local.group(1))
-    interleaved = re.search(r"(\d+) stages per rank|\bVP[ =]?(\d+)", row["parallelism"], re.IGNORECASE)
+    interleaved = re.search(r"(\d+) stages per rank|\bVP[ =]?(\d+)", parallelism, re.IGNORECASE)
     recompute = _RECOMPUTE.get(row.get("activation_checkpointing", "").lower())
     if recompute is None and (_recomputed(row) or _before_flash(row)):
         recompute = Recompute.FULL
