@@ -9,12 +9,9 @@ import typer
 
 from twobills.cli.options import AsJson
 
-validate_app = typer.Typer(no_args_is_help=True, help="Hold the forecasts against measured rows: training.")
-
-
-@validate_app.callback()
-def _group() -> None:
-    """Keeps ``training`` a word of its own while it is the only one."""
+validate_app = typer.Typer(
+    no_args_is_help=True, help="Hold the forecasts against measured rows: training or inference."
+)
 
 
 @validate_app.command()
@@ -60,3 +57,39 @@ def training(
         if report:
             write_page(validated, published_calibration(), report)
             err.print(f"wrote {report}")
+
+
+@validate_app.command()
+def inference(
+    files: Annotated[list[Path], typer.Argument(help="CSV tables of measured serving throughput and latency.")],
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="Also fit the calibration anew and write it to this file (needs SciPy; minutes)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast each row from its inputs only, and say how far that is from what was measured."""
+    from twobills.cli.screen import err, print_json, print_table, say
+    from twobills.errors import RequestError
+    from twobills.flows.validation.document import validate_serving_file, validation_document
+    from twobills.report import validation_tables as tables
+    from twobills.specs.serving_calibration import published_serving_calibration
+
+    if as_json and len(files) > 1:
+        raise RequestError(f"--json: prints one document, but {len(files)} files are given; validate one at a time")
+    validated = [validate_serving_file(path, published_serving_calibration()) for path in files]
+    for each in validated:
+        document = validation_document(each)
+        if as_json:
+            print_json(document)
+            continue
+        say(f"{each.path.name}: {tables.validation_sentence(document)}")
+        print_table(tables.sources_table(document))
+        print_table(tables.worst_table(document))
+        for line in tables.skipped_lines(document):
+            say(line)
+    if calibrate:
+        from twobills.flows.validation.calibrated import write_serving_calibration
+
+        write_serving_calibration(validated, published_serving_calibration(), calibrate)
+        err.print(f"wrote {calibrate}")

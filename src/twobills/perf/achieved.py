@@ -93,11 +93,6 @@ def table(rows: list[Achieved]) -> Achieved:
     return Achieved(**columns)
 
 
-def family_key(family: str | None) -> str:
-    """Families whose products are alike for a fit: all generations of CDNA are one."""
-    return "cdna" if (family or "").startswith("cdna") else family or ""
-
-
 def _of_family(fractions: Mapping[str, float], family: str) -> float:
     return fractions.get(family, math.fsum(fractions.values()) / len(fractions))
 

@@ -13,13 +13,14 @@ import numpy as np
 from twobills.counts.layouts import Column
 from twobills.counts.serving_step import ServingWork
 from twobills.counts.sharded_step import Work
-from twobills.perf.achieved import Figure, family_key, links_of, power_factor
+from twobills.perf.achieved import Figure, links_of, power_factor
 from twobills.perf.links import transfer_s
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import OpKind
 from twobills.specs.engine import Engine
-from twobills.specs.serving_calibration import ServingCalibration, of
+from twobills.specs.hardware import ChipSpec
+from twobills.specs.serving_calibration import ServingCalibration, of_engine, of_family
 
 
 class ServingRates(NamedTuple):
@@ -27,10 +28,11 @@ class ServingRates(NamedTuple):
 
     product_flops_per_s: Figure
     attention_flops_per_s: Figure
-    weights_bytes_per_s: Figure
-    """Of products, whose bytes are mostly weights."""
     bytes_per_s: Figure
     layer_s: Figure
+    prompt_layer_s: Figure
+    prompt_wait: Figure
+    """How many times as long as alone a prompt is read beside others."""
     step_s: Figure
     sequence_s: Figure
     fast_bytes_per_s: Figure
@@ -40,30 +42,51 @@ class ServingRates(NamedTuple):
 
 
 def serving_rates(
-    cluster: ClusterSpec, engine: Engine, compute: DType, weight_bits: float, calibration: ServingCalibration
+    cluster: ClusterSpec, engine: Engine, compute: DType, calibration: ServingCalibration
 ) -> ServingRates:
-    """Rates of a chip whose products run in ``compute`` on weights of so many bits."""
-    chip, key = cluster.chip, family_key(cluster.chip.family)
+    """Rates of a chip whose products run in ``compute``."""
+    chip, group = cluster.chip, product_group(cluster.chip)
     peak16 = cluster.peak(DType.BF16)
-    share = of(calibration.product_frac, key) * power_factor(key, chip.watts, peak16)
+    share = of_family(calibration.product_frac, group) * power_factor(group, chip.watts, peak16)
+    if engine is Engine.NATIVE:
+        share *= calibration.native_product_frac
     low = compute.bytes < DType.BF16.bytes and compute in chip.peak_flops_per_s
-    peak = chip.peak_flops_per_s[compute] * calibration.low_precision_frac if low else peak16
-    bandwidth = (chip.memory_bytes_per_s or 0.0) * of(calibration.bandwidth_frac, engine)
-    unpacked = weight_bits < 8 and not (low and compute in (DType.FP4, DType.INT4))
+    peak = chip.peak_flops_per_s[compute] if low else peak16
+    bandwidth = (chip.memory_bytes_per_s or 0.0) * of_engine(calibration.bandwidth_frac, engine)
+    bandwidth *= calibration.memory_frac.get(memory_group(chip), 1.0)
     fast, slow = links_of(cluster)
     return ServingRates(
         product_flops_per_s=peak * share,
         attention_flops_per_s=peak16 * calibration.attention_frac,
-        weights_bytes_per_s=bandwidth * (calibration.unpack_frac if unpacked else 1.0),
         bytes_per_s=bandwidth,
-        layer_s=of(calibration.layer_s, engine),
-        step_s=of(calibration.step_s, engine),
-        sequence_s=of(calibration.sequence_s, engine),
+        layer_s=of_engine(calibration.layer_s, engine),
+        prompt_layer_s=calibration.prompt_layer_s,
+        prompt_wait=of_engine(calibration.prompt_wait, engine),
+        step_s=of_engine(calibration.step_s, engine),
+        sequence_s=of_engine(calibration.sequence_s, engine),
         fast_bytes_per_s=fast * calibration.link_frac,
         slow_bytes_per_s=slow * calibration.link_frac,
         n_fast=float(cluster.n_fast),
         message_s=calibration.message_s,
     )
+
+
+def product_group(chip: ChipSpec) -> str:
+    """Hardware families whose products are alike for the fit."""
+    family = chip.family or ""
+    if family.startswith("cdna"):
+        return "cdna"
+    if family in {"apple", "rdna3", "xe2", "turing", "cpu"}:
+        return "client"
+    return family if family in {"ampere", "hopper", "blackwell", "ada"} else "other"
+
+
+def memory_group(chip: ChipSpec) -> str:
+    """Kinds of memory, or makers' software, whose achieved bandwidth is alike for the fit."""
+    kind, group = (chip.memory_kind or "").lower(), product_group(chip)
+    if kind.startswith(("gddr", "lpddr", "ddr")):
+        return "gddr" if kind.startswith("gddr") else "lpddr"
+    return group if group in {"cdna", "other"} else "hbm"
 
 
 def rates_table(rows: list[ServingRates]) -> ServingRates:
@@ -74,7 +97,9 @@ def rates_table(rows: list[ServingRates]) -> ServingRates:
 def serving_step_s(step: ServingWork, rates: ServingRates) -> Column:
     """Seconds of one step, all pipeline stages one after the other."""
     s = step.situations
-    seconds = s.column(0) + step.n_layers * rates.layer_s + rates.step_s + rates.sequence_s * s.n_decode
+    with_prompt = np.minimum(s.n_prompt / np.maximum(s.prompt_context, 1.0), 1.0)
+    per_layer_s = rates.layer_s + rates.prompt_layer_s * with_prompt
+    seconds = s.column(0) + step.n_layers * per_layer_s + rates.step_s + rates.sequence_s * s.n_decode
     for work in step.work:
         seconds = seconds + serving_work_s(work, rates)
     for transfer in step.transfers:
@@ -85,7 +110,6 @@ def serving_step_s(step: ServingWork, rates: ServingRates) -> Column:
 def serving_work_s(work: Work, rates: ServingRates) -> Column:
     """Seconds of all calls of one operation."""
     products = work.kind is OpKind.MATMUL
-    bytes_per_s = rates.weights_bytes_per_s if products else rates.bytes_per_s
     flops_per_s = rates.product_flops_per_s if products else rates.attention_flops_per_s
-    seconds: Column = work.calls * np.maximum(work.flops / flops_per_s, work.bytes / bytes_per_s)
+    seconds: Column = work.calls * np.maximum(work.flops / flops_per_s, work.bytes / rates.bytes_per_s)
     return seconds

@@ -97,7 +97,7 @@ def plan_serving(
     """
     check_context(model, load)
     weight_format, kv_format = format_on(cluster, weights), WeightFormat.parse(kv)
-    speed = serving_rates(cluster, engine, weight_format.compute, weight_format.bits_per_weight, calibration)
+    speed = serving_rates(cluster, engine, weight_format.compute, calibration)
     fixed = Degrees(tp, pp, ep, dp, n_instances)
     choice = chosen(Offer(model, load, cluster, speed, weight_format, kv_format, fixed))
     served = Served(
@@ -162,27 +162,33 @@ def log_sigma_of(cluster: ClusterSpec, calibration: ServingCalibration) -> float
     return calibration.log_sigma if seen else calibration.log_sigma_unseen
 
 
-def _assumed(
-    served: Served, offered: ClusterSpec, weights: WeightFormat, calibration: ServingCalibration
+def about_speed(
+    cluster: ClusterSpec, weights: WeightFormat, calibration: ServingCalibration, *, more_than_one: bool
 ) -> Iterator[str]:
-    sigma, chip = served.log_sigma, served.cluster.chip
+    """What is assumed of the chips, in words."""
+    chip, sigma = cluster.chip, log_sigma_of(cluster, calibration)
     yield f"speed: data sheet times fractions fitted to published figures, forecasts miss log-normally, sigma {sigma:g}"
     if sigma != calibration.log_sigma:
         yield f"speed of {chip.family or chip.name}: the mean of the families that were fitted, a wider interval"
-    if served.n_needed is not None:
-        left = offered.n_chips - served.n_chips
-        yield f"instances are made at most {show_frac(TARGET_UTILIZATION)} busy" + (
-            f"; {left:,} of the offered chips are not needed and not paid for" if left else ""
-        )
-    elif left := offered.n_chips - served.n_chips:
-        yield f"{left:,} of the offered chips are left over and not paid for"
-    if only_sram(offered):
-        yield f"all {show_bytes(offered.memory_bytes)} of each {chip.name} hold weights and cache"
-    if served.cluster.n_chips > 1 and chip.scaleup_bytes_per_s is None:
-        network = offered.scaleout_bytes_per_s or chip.scaleout_bytes_per_s
+    if only_sram(cluster):
+        yield f"all {show_bytes(cluster.memory_bytes)} of each {chip.name} hold weights and cache"
+    if more_than_one and chip.scaleup_bytes_per_s is None:
+        network = cluster.scaleout_bytes_per_s or chip.scaleout_bytes_per_s
         rate = f"taken as fast as its network, {show_bytes(network)}/s" if network else "taken as costing nothing"
         yield f"links of {chip.name}: no rate is known, {rate}"
     if weights.compute.bytes < DType.BF16.bytes and weights.compute not in chip.peak_flops_per_s:
         yield f"{weights.name} weights are unpacked to 16 bits: {chip.name} has no {weights.compute} products"
+
+
+def _assumed(
+    served: Served, offered: ClusterSpec, weights: WeightFormat, calibration: ServingCalibration
+) -> Iterator[str]:
+    yield from about_speed(offered, weights, calibration, more_than_one=served.cluster.n_chips > 1)
+    left = offered.n_chips - served.n_chips
+    unused = f"{left:,} of the offered chips are not needed and not paid for" if left else ""
+    if served.n_needed is not None:
+        yield f"instances are at most {show_frac(TARGET_UTILIZATION)} busy where the chips allow"
+    if unused:
+        yield unused
     if served.load.requests_per_s is not None:
         yield f"a waiting server draws {show_frac(IDLE_DRAW)} of what a working one does"

@@ -2,10 +2,11 @@
 
 Engines mix prompts into the steps of running sequences (chunked prefill), so a steady state is one step: ``n``
 sequences that each gain a token, and the prompts of those that take the places of the finished, n x prompt / answer
-tokens. Its time is the time per output token; throughput is n over it. A prompt is read in the step after the one that runs when
-it comes; what waits before it is the queue. With all requests queued, n is what memory and the engine allow. Clients
-that wait (a closed loop) are running or being read; requests that come as they like settle where as many leave as
-come, if there is such a point: beyond it the load saturates the instance, and no latency is given.
+tokens. Its time is the time per output token; throughput is n over it. Cache is set aside for whole answers, so that
+none is evicted. A prompt is read in the steps after the one that runs when it comes, beside others and so more slowly
+than alone; what waits before it is the queue. With all requests queued, n is what memory and the engine allow.
+Clients that wait (a closed loop) are running or being read; requests that come as they like settle where as many
+leave as come, if there is such a point: beyond it the load saturates the instance, and no latency is given.
 Left out: variance of lengths, preemption, time between client and server.
 """
 
@@ -105,6 +106,27 @@ def steady_state(
     return full
 
 
+def most_running(
+    model: ModelSpec,
+    instance: Instance,
+    *,
+    prompt: Column,
+    answer: Column,
+    most_sequences: Column | float = MOST_SEQUENCES,
+) -> Column:
+    """Sequences that memory and engine allow at once, a cache for the whole answer set aside for each."""
+    per_sequence = kv_cache_bytes(model, prompt + answer, instance.kv_bytes)
+    room = np.maximum(spare_bytes(model, instance), 0) * instance.n_chips / _copies(model, instance)
+    return np.maximum(np.minimum(np.floor(room / per_sequence), most_sequences * instance.dp), 0.0)
+
+
+def spare_bytes(model: ModelSpec, instance: Instance) -> Column:
+    """Of one chip beside the weights and what the engine takes; below 0 where the weights do not fit."""
+    zero = instance.tp * 0.0
+    held = weights_per_chip(model, _situation(instance, zero, zero + 1, zero, zero + 1))
+    return instance.memory_bytes * USABLE_FRAC - RESERVED_BYTES - held
+
+
 def phases_s(
     model: ModelSpec, instance: Instance, rates: ServingRates, *, batch: Column, prompt: Column, context: Column
 ) -> tuple[Column, Column]:
@@ -127,18 +149,9 @@ class _Room:
         self.zero = instance.tp * 0.0
         self.read_tokens = load.prompt_tokens * (1 - load.cached_frac)
         self.context = self.zero + load.prompt_tokens + load.answer_tokens / 2
-        one = _situation(instance, self.zero, self.zero + 1, self.zero, self.zero + 1)
-        held = weights_per_chip(model, one)
-        self.spare = instance.memory_bytes * USABLE_FRAC - RESERVED_BYTES - held
-        per_sequence = kv_cache_bytes(model, self.context, instance.kv_bytes)
-        in_memory = np.floor(np.maximum(self.spare, 0) * instance.n_chips / self._copies() / per_sequence)
-        self.most = np.maximum(np.minimum(in_memory, most * instance.dp), 0.0)
-
-    def _copies(self) -> Column:
-        """How often a sequence's cache is held: tensor-parallel ranks beyond the key-value heads repeat it."""
-        latent = self.model.latent is not None
-        parts = 1.0 if latent else np.minimum(self.instance.tp, self.model.n_kv_heads)
-        return np.asarray(self.instance.tp / parts)
+        self.spare = spare_bytes(model, instance)
+        prompt, answer = self.zero + load.prompt_tokens, self.zero + load.answer_tokens
+        self.most = most_running(model, instance, prompt=prompt, answer=answer, most_sequences=most)
 
     def step(self, n_running: Column, n_prompt: Column) -> Column:
         """Seconds of a step with so many sequences and prompt tokens, one pipeline stage's turn each."""
@@ -158,7 +171,7 @@ class _Room:
             n_running=n_running,
             step_s=both,
             tpot_s=both,
-            ttft_s=both / 2 + reading,
+            ttft_s=both / 2 + reading * self.rates.prompt_wait,
             queue_s=both / 2,
             answers_per_s=answers,
             prompt_step_share=1 - alone / both,
@@ -167,6 +180,12 @@ class _Room:
             saturated=np.zeros(len(self.zero), dtype=bool),
             utilization=self.zero + 1,
         )
+
+
+def _copies(model: ModelSpec, instance: Instance) -> Column:
+    """How often a sequence's cache is held: tensor-parallel ranks beyond the key-value heads repeat it."""
+    parts = 1.0 if model.latent is not None else np.minimum(instance.tp, model.n_kv_heads)
+    return np.asarray(instance.tp / parts)
 
 
 def _closed(room: _Room, clients: Column, capacity: Column) -> Steady:

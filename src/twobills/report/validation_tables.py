@@ -6,7 +6,11 @@ from twobills.report.tables import Document, Table
 from twobills.units import significant
 
 WORST = 10
-_UNITS = {"tokens_per_s_per_chip": "tokens/s per chip", "chip_hours": "chip-hours"}
+_UNITS = {
+    "tokens_per_s_per_chip": "tokens/s per chip",
+    "chip_hours": "chip-hours",
+    "each row's own": "throughput and latency",
+}
 
 
 def validation_sentence(found: Document) -> str:

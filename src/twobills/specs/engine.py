@@ -11,10 +11,22 @@ class Engine(StrEnum):
     TENSORRT = "tensorrt"
     """Compiled graphs, host work overlapped (TensorRT-LLM)."""
     SERVER = "server"
-    """Python schedulers over compiled kernels and CUDA graphs (vLLM, SGLang)."""
+    """Python schedulers over compiled kernels and CUDA graphs, host work off the path (vLLM from 0.8, SGLang)."""
+    EARLY = "early"
+    """The same before their schedulers were rewritten (vLLM to 0.7, of 2023 and 2024)."""
     NATIVE = "native"
     """C++ on one machine, quantised kernels (llama.cpp)."""
     SINGLE = "single"
     """Compiled for one stream (gpt-fast, ExLlamaV2, MLC)."""
     GENERIC = "generic"
     """Anything else: a framework's own generation loop."""
+
+
+LIKE = {
+    Engine.SINGLE: Engine.NATIVE,
+    Engine.NATIVE: Engine.TENSORRT,
+    Engine.GENERIC: Engine.EARLY,
+    Engine.EARLY: Engine.SERVER,
+    Engine.TENSORRT: Engine.SERVER,
+}
+"""Whose number a class takes where it has none of its own."""

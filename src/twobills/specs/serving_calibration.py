@@ -1,7 +1,8 @@
 """What chips and engines achieve of their data sheets in serving, as fitted to published measurements.
 
 At most thirty numbers, keyed by kind of operation, hardware family and class of engine, never by model, chip or
-source. A family or engine that was not among the rows gets the geometric mean of those that were.
+source. A family that was not among the rows gets the geometric mean of those that were, a class of engine the
+number of the class most like it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from importlib import resources
 from typing import Any
 
 from twobills.errors import CatalogError
+from twobills.specs.engine import LIKE, Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,17 +24,21 @@ class ServingCalibration:
     """Fractions are of the data sheet's figure; seconds are what something costs beside its arithmetic."""
 
     product_frac: Mapping[str, float]
-    """Large 16-bit products, by hardware family."""
-    low_precision_frac: float
-    """Share of an 8- or 4-bit peak that products reach, relative to the share they reach in 16 bits."""
+    """Large products, by group of hardware families, of the peak of their format."""
+    native_product_frac: float
+    """Products of native engines, relative to those of the makers' libraries."""
     attention_frac: float
     """Prompt attention over the causal half, of the 16-bit peak."""
     bandwidth_frac: Mapping[str, float]
     """Memory bandwidth of weights and cache, by class of engine."""
-    unpack_frac: float
-    """Bandwidth of weights below 8 bits that are unpacked before they multiply, relative to others."""
+    memory_frac: Mapping[str, float]
+    """Bandwidth by kind of memory or vendor group, relative to HBM under CUDA."""
     layer_s: Mapping[str, float]
     """Each layer of a step: kernels that are too small to be seen, by class of engine."""
+    prompt_layer_s: float
+    """Each layer of a step that holds a prompt besides: such steps are not replayed from a captured graph."""
+    prompt_wait: Mapping[str, float]
+    """How many times as long as alone a prompt is read beside others, by class of engine: it shares its steps."""
     step_s: Mapping[str, float]
     """Each step: scheduling, sampling, launching, by class of engine."""
     sequence_s: Mapping[str, float]
@@ -49,11 +55,13 @@ class ServingCalibration:
 
 FITTED = (
     "product_frac",
-    "low_precision_frac",
+    "native_product_frac",
     "attention_frac",
     "bandwidth_frac",
-    "unpack_frac",
+    "memory_frac",
     "layer_s",
+    "prompt_layer_s",
+    "prompt_wait",
     "step_s",
     "sequence_s",
     "link_frac",
@@ -61,11 +69,18 @@ FITTED = (
 )
 
 
-def of(values: Mapping[str, float], key: str) -> float:
-    """The value of a family or engine, else the geometric mean of those there are."""
-    if key in values:
-        return values[key]
+def of_family(values: Mapping[str, float], family: str) -> float:
+    """The value of a hardware family, else the geometric mean of those there are."""
+    if family in values:
+        return values[family]
     return math.exp(math.fsum(math.log(v) for v in values.values()) / len(values))
+
+
+def of_engine(values: Mapping[str, float], engine: Engine) -> float:
+    """The value of a class of engine, else of the class most like it."""
+    while engine not in values:
+        engine = LIKE[engine]
+    return values[engine]
 
 
 def flatten(calibration: ServingCalibration) -> dict[str, float]:

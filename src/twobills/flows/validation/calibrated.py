@@ -7,11 +7,13 @@ from datetime import date
 from pathlib import Path
 
 from twobills.errors import RequestError
+from twobills.flows.calibrate_serving import refit_serving, serving_toml
 from twobills.flows.validation.accuracy import accuracy_page
 from twobills.flows.validation.document import Validated
 from twobills.flows.validation.refit import refit, to_toml
 from twobills.flows.validation.rows import read_table
 from twobills.specs.calibration import Calibration
+from twobills.specs.serving_calibration import ServingCalibration
 
 
 def write_page(files: Sequence[Validated], calibration: Calibration, path: Path) -> None:
@@ -30,6 +32,16 @@ def write_calibration(files: Sequence[Validated], start: Calibration, path: Path
     source = f"{len(rows)} rows of {n_sources} sources in {names}; docs/accuracy.md"
     found = refit(rows, runs, start, source=source, as_of=date.today().isoformat())
     path.write_text(to_toml(found), encoding="utf-8")
+    return found
+
+
+def write_serving_calibration(files: Sequence[Validated], start: ServingCalibration, path: Path) -> ServingCalibration:
+    """Fits to the tables of serving measurements; returns what it wrote. Leaving sources out takes minutes."""
+    rows = [row for file in files for row in file.served]
+    names = ", ".join(file.path.name for file in files)
+    source = f"{len(rows)} rows of {len({row.source for row in rows})} sources in {names}; docs/accuracy.md"
+    found = refit_serving(rows, start, source=source, as_of=date.today().isoformat())
+    path.write_text(serving_toml(found), encoding="utf-8")
     return found
 
 

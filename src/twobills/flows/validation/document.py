@@ -10,9 +10,12 @@ from twobills.errors import DataError
 from twobills.flows.validation.rows import Skipped, ThroughputRow, read_table, throughput_rows
 from twobills.flows.validation.runs import forecast_runs, is_run_table
 from twobills.flows.validation.score import Scored, score, score_by, within
+from twobills.flows.validation.serving import forecast_serving
+from twobills.flows.validation.serving_rows import ServingRow, serving_rows
 from twobills.flows.validation.throughput import forecast_rows
 from twobills.report.documents import SCHEMA
 from twobills.specs.calibration import Calibration
+from twobills.specs.serving_calibration import ServingCalibration
 
 FACTORS = (1.5, 2.5)
 
@@ -27,6 +30,8 @@ class Validated(NamedTuple):
     """Inputs of those that can be forecast; none for whole runs."""
     scored: list[Scored]
     skipped: list[Skipped]
+    served: Sequence[ServingRow] = ()
+    """Inputs of serving rows."""
 
 
 def validate_file(path: Path, calibration: Calibration) -> Validated:
@@ -44,8 +49,22 @@ def validate_file(path: Path, calibration: Calibration) -> Validated:
     return Validated(path, is_runs, len(table), rows, scored, skipped)
 
 
+def validate_serving_file(path: Path, calibration: ServingCalibration) -> Validated:
+    """Forecasts of a table of serving measurements. Raises DataError if it is none or no row is forecast."""
+    table = read_table(path)
+    read = list(serving_rows(table, str(path)))
+    rows = [row for row in read if isinstance(row, ServingRow)]
+    skipped = [row for row in read if isinstance(row, Skipped)]
+    if not rows:
+        raise DataError(f"{path}: none of its {len(table)} rows can be forecast; the first: {skipped[0].reason}")
+    scored = forecast_serving(rows, calibration)
+    beyond = "the load saturates the forecast system: there is no steady latency"
+    missed = [Skipped({"source": "", "model": ""}, True, beyond)] * (len(rows) - len(scored))
+    return Validated(path, False, len(table), [], scored, [*skipped, *missed], rows)
+
+
 def validation_document(validated: Validated) -> dict[str, Any]:
-    """The JSON of ``twobills validate training FILE --json``. Errors are forecast / measured - 1."""
+    """The JSON of ``twobills validate ... FILE --json``. Errors are forecast / measured - 1."""
     scored, skipped = validated.scored, validated.skipped
     whole, by_source = score(scored), score_by(scored, "source")
     medians = [each.median_abs_rel_error for each in by_source.values()]
@@ -53,9 +72,9 @@ def validation_document(validated: Validated) -> dict[str, Any]:
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "file": validated.path.name,
-        "kind": "runs" if validated.is_runs else "throughput",
+        "kind": "runs" if validated.is_runs else "serving" if validated.served else "throughput",
         "error": "forecast / measured - 1",
-        "unit": scored[0].detail["unit"],
+        "unit": "each row's own" if validated.served else scored[0].detail["unit"],
         "n_rows": validated.n_rows,
         "n_eligible": n_eligible,
         "n_predicted": len(scored),

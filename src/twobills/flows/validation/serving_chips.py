@@ -2,7 +2,7 @@
 
 A row's words beside the name are read, not dropped: ``(330W cap)`` caps the power, ``(1 GCD)`` is one die of two,
 memory in the name must be the chip's, and Apple's, which is sold in several sizes, becomes it. "variant not stated"
-is taken as the name's usual part (A100 and H100: SXM with 80 GB), and said so. Systems of several kinds are refused.
+is taken as the part that was sold first (A100: SXM with 40 GB, H100: with 80 GB), and said so. Systems of several kinds are refused.
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ _ANY_MEMORY = {"Apple"}
 """Makers of chips that are sold with several sizes of memory; the catalogue's is the largest."""
 
 
+FIRST_SOLD = {"A100": "A100 SXM 40GB"}
+"""What a name is taken to mean where the variant is not stated: the part that was sold first."""
+
+
 class ServedOn(NamedTuple):
     """A row's chip, and what was taken for granted about it ("" if nothing)."""
 
@@ -39,6 +43,8 @@ def serving_chip(text: str) -> ServedOn:
     name = _NOTE.sub("", text).strip()
     if _SEVERAL.search(name):
         raise CatalogError(f"chip {text!r}: is more than one kind of chip; give each kind a row of its own")
+    if "variant not stated" in notes:
+        name = FIRST_SOLD.get(name, name)
     chip = _of_its_memory(f"{name} 1 GCD" if "1 GCD" in notes else name)
     caps = [float(cap[1]) for note in notes if (cap := _CAP.fullmatch(note))]
     assumed = f"variant not stated: taken as {chip.name}" if "variant not stated" in notes else ""
