@@ -20,6 +20,7 @@ from twobills.plan.failures import (
     failing_run,
     goodput,
     goodput_interval,
+    pauses_s,
     young_interval_s,
 )
 from twobills.specs.catalog import read_rows
@@ -264,7 +265,8 @@ def test_one_checkpoint_is_written_at_a_time() -> None:
 def test_too_many_failures_are_said_in_one_line(n_chips: int) -> None:
     with pytest.raises(SpecError) as caught:
         goodput(llama_3(n_chips))
-    assert str(caught.value).startswith(f"n_chips={n_chips}: a failure every ")
+    assert str(caught.value).startswith(f"{n_chips} chips: a failure every ")
+    assert "--mtbf-hours" in str(caught.value)
     assert "cannot make progress" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -285,3 +287,24 @@ def test_nonsense_is_refused(field: str, value: float, says: str) -> None:
     with pytest.raises(SpecError) as caught:
         replace(a_run(), **{field: value})  # type: ignore[arg-type]
     assert str(caught.value) == says
+
+
+def test_a_run_shorter_than_its_checkpoint_ends_all_the_same() -> None:
+    g = goodput(a_run(useful_s=0.1, mtbf_s=1e8))
+    assert g.wall_s == pytest.approx(30.1, rel=1e-3)
+    assert g.n_checkpoints == 1
+    with pytest.raises(SpecError, match="cannot make progress"):
+        goodput(a_run(useful_s=0.1, mtbf_s=5.0))
+
+
+def test_only_runs_of_days_pause() -> None:
+    running = default_running()
+    assert pauses_s(4 * HOUR_S, running) == pauses_s(DAY_S, running) == 0
+    assert pauses_s(2 * DAY_S, running) == pytest.approx(2 * DAY_S * running.pauses_frac)
+    assert pauses_s(80 * DAY_S, running) == pytest.approx(80 * DAY_S * running.pauses_frac)
+
+
+@given(st.floats(1.0, 1e8), st.floats(1.0, 2.0))
+def test_more_work_never_pauses_less(wall_s: float, factor: float) -> None:
+    running = default_running()
+    assert pauses_s(wall_s, running) <= pauses_s(wall_s * factor, running)

@@ -17,9 +17,12 @@ from typing import Any, NamedTuple
 from twobills.errors import SpecError
 from twobills.plan.interval import Interval
 from twobills.specs.running import Running
+from twobills.units import SECONDS_PER_DAY, show_seconds
 
 MIN_GOODPUT_FRAC = 0.05
 """Below this a run is said to make no progress: nobody would let it go on."""
+NO_PAUSE_S, FULL_PAUSES_S = SECONDS_PER_DAY, 2 * SECONDS_PER_DAY
+"""A run of up to a day does not pause, one of two days or more pauses for its whole share; ours, no source has it."""
 
 
 class Checkpoint(NamedTuple):
@@ -188,11 +191,12 @@ def goodput(run: FailingRun) -> Goodput:
         wall_s = n_checkpoints * _until_done_s(interval_s + stall_s, back_s, mtbf_s)
         # Failures are a Poisson process in wall time, and each starts a restart that lasts until done or hit again.
         restart_s = wall_s * -math.expm1(-run.restart_s / mtbf_s)
-    if wall_s * MIN_GOODPUT_FRAC > run.useful_s:
+    # A run shorter than its one checkpoint is not held up by failures.
+    if wall_s * MIN_GOODPUT_FRAC > run.useful_s and wall_s > 2 * (run.useful_s + checkpoint_s):
         raise SpecError(
-            f"n_chips={run.n_chips}: a failure every {mtbf_s:.3g} s on average, so the run cannot make progress "
-            f"(less than {MIN_GOODPUT_FRAC:.0%} of its time is useful); fewer chips, a longer mtbf_chip_s, "
-            "a faster restart or checkpoint"
+            f"{run.n_chips} chips: a failure every {show_seconds(mtbf_s)} on average, so the run cannot make progress "
+            f"(less than {MIN_GOODPUT_FRAC:.0%} of its time is useful); fewer chips, or a chip that fails less often "
+            "(--mtbf-hours)"
         )
     return Goodput(
         mtbf_s=mtbf_s,
@@ -205,6 +209,16 @@ def goodput(run: FailingRun) -> Goodput:
         restart_s=restart_s,
         wall_s=wall_s,
     )
+
+
+def pauses_s(wall_s: float, running: Running) -> float:
+    """Rollbacks, debugging and waiting in a run that takes so long without them, s.
+
+    The usual share of it from two days on, nothing up to one: nobody debugs a fine-tuning of some hours for a tenth of
+    its time. In between it grows from one to the other.
+    """
+    ramp = (wall_s - NO_PAUSE_S) / (FULL_PAUSES_S - NO_PAUSE_S)
+    return running.pauses_frac * wall_s * min(max(ramp, 0.0), 1.0)
 
 
 def goodput_interval(run: FailingRun, mtbf_low_s: float, mtbf_high_s: float) -> Interval:

@@ -22,7 +22,7 @@ from twobills.counts.params import count_params
 from twobills.errors import SpecError
 from twobills.perf.achieved import Achieved
 from twobills.plan.evaluate import Evaluated, evaluate
-from twobills.plan.failures import failing_run, goodput
+from twobills.plan.failures import failing_run, goodput, pauses_s
 from twobills.plan.interval import Interval, Spread, combined
 from twobills.plan.pareto import Values, undominated, undominated_of_two
 from twobills.plan.space import EVERY, Fixed, layouts_for
@@ -204,7 +204,8 @@ def _wall_factor(job: Job, offer: Offer, useful_s: float) -> float:
     evaluated_s = useful_s * (1 + job.running.evaluation_frac)
     state_bytes = CHECKPOINT_BYTES_PER_PARAM * count_params(job.model).total
     run = failing_run(evaluated_s, offer.cluster.n_chips, state_bytes, job.running)
-    return goodput(run).wall_s * (1 + job.running.pauses_frac) / useful_s
+    wall_s = goodput(run).wall_s
+    return (wall_s + pauses_s(wall_s, job.running)) / useful_s
 
 
 def _within(scans: Sequence[_Scanned], max_wall_s: float) -> list[_Scanned]:

@@ -22,7 +22,15 @@ from twobills.counts.sharded_totals import executed_flops, moved_bytes
 from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates
 from twobills.plan.chosen_step import Asked, ChosenStep, chosen_step
-from twobills.plan.failures import MIN_GOODPUT_FRAC, FailingRun, Goodput, failing_run, goodput, goodput_interval
+from twobills.plan.failures import (
+    MIN_GOODPUT_FRAC,
+    FailingRun,
+    Goodput,
+    failing_run,
+    goodput,
+    goodput_interval,
+    pauses_s,
+)
 from twobills.plan.interval import Interval, Spread, combined, forecast_spread
 from twobills.plan.space import Fixed
 from twobills.specs.calibration import Calibration
@@ -100,8 +108,8 @@ def plan_run(
     useful_s = train_s * (1 + running.evaluation_frac)
     failing = failing_run(useful_s, cluster.n_chips, checkpoint_bytes, running)
     spent = goodput(failing)
-    pauses_s = spent.wall_s * running.pauses_frac
-    bill = price(_usage(run, cluster, running, step, train_s, spent, pauses_s), rates)
+    paused_s = pauses_s(spent.wall_s, running)
+    bill = price(_usage(run, cluster, running, step, train_s, spent, paused_s), rates)
     return RunPlan(
         model=model,
         run=run,
@@ -109,7 +117,7 @@ def plan_run(
         running=running,
         step=step,
         goodput=spent,
-        pauses_s=pauses_s,
+        pauses_s=paused_s,
         checkpoint_bytes=checkpoint_bytes,
         bill=bill,
         figures=_figures(model, run, cluster, running, step, failing, bill, calibration),
@@ -148,7 +156,7 @@ def _usage(
     step: ChosenStep,
     train_s: float,
     spent: Goodput,
-    pauses_s: float,
+    paused_s: float,
 ) -> Usage:
     tables = [step.student, *([step.teacher] if step.teacher else [])]
     flops_per_s = step_flops(step) / step.seconds
@@ -168,7 +176,7 @@ def _usage(
     phases = {PHASE_OF[run.job]: used(train_s, tokens=run.n_tokens, stepping_s=train_s)}
     if running.evaluation_frac:
         phases[Phase.EVALUATE] = used(train_s * running.evaluation_frac)
-    phases[Phase.LOST] = used(spent.wall_s - spent.useful_s + pauses_s, stepping_s=spent.lost_s)
+    phases[Phase.LOST] = used(spent.wall_s - spent.useful_s + paused_s, stepping_s=spent.lost_s)
     return Usage(job=Job.TRAINING, origin=Origin.PREDICTED, phases=phases)
 
 
@@ -226,13 +234,14 @@ def _goodput_spread(failing: FailingRun, running: Running) -> Spread:
     if mtbf is None or mtbf.value != running.mtbf_chip_s:
         return _NO_SPREAD
     frac = goodput_interval(failing, mtbf.low, mtbf.high)
-    return Spread(frac.value / frac.p95, frac.value / max(frac.p5, MIN_GOODPUT_FRAC))
+    least = max(frac.p5, min(MIN_GOODPUT_FRAC, frac.value))  # a run shorter than its checkpoint lies below
+    return Spread(frac.value / frac.p95, frac.value / least)
 
 
 def _lost_spread(failing: FailingRun, running: Running) -> Spread:
     """Of what checkpoints and failures cost, between the same chips."""
     wall, kept = _goodput_spread(failing, running), goodput(failing).goodput_frac
-    if wall is _NO_SPREAD or kept >= 1:
+    if wall == _NO_SPREAD or kept >= 1:
         return _NO_SPREAD
     low, high = ((ratio / kept - 1) / (1 / kept - 1) for ratio in wall)
     return Spread(max(low, 0.0), high)
