@@ -185,6 +185,17 @@ def test_what_is_fixed_stays_fixed() -> None:
         assert set(getattr(found, name)) == {getattr(given, name)}
 
 
+def test_given_interleaving_and_sharding_leave_only_plans_that_can_have_them() -> None:
+    found = table(fixed=Fixed(interleave=3))
+    assert set(found.interleave) == {3}
+    assert min(found.pp) > 1
+    shared = table(fixed=Fixed(shard=8))
+    assert set(shared.shard) == {8}
+    assert all((shared.dp * shared.cp) % 8 == 0)
+    with pytest.raises(SpecError, match=r"no parallel plan .* and shard=8, interleave=6"):
+        table(fixed=Fixed(shard=8, interleave=6))
+
+
 def test_the_usual_plans_are_some_of_all_when_the_batch_divides() -> None:
     def rows(breadth: Breadth) -> set[tuple[float, ...]]:
         return {tuple(map(float, row)) for row in zip(*table(breadth=breadth), strict=True)}
@@ -213,6 +224,11 @@ def test_a_micro_batch_larger_than_a_replicas_share_is_refused() -> None:
         (Fixed(pp=2, interleave=4), "interleave=4: more pieces than n_layers=6"),
         (Fixed(ep=4), "ep=4: does not divide the model's 6 experts"),
         (Fixed(pp=5), "tp x pp x cp = 5: does not divide n_chips=16"),
+        (Fixed(pp=1, interleave=2), "interleave=2: needs pipeline stages, and pp=1"),
+        (Fixed(shard=3), "shard=3: must divide dp x cp, which divides 16 chips$"),
+        (Fixed(shard=32), "shard=32: must divide dp x cp, which divides 16 chips$"),
+        (Fixed(tp=2, pp=2, shard=8), "shard=8: must divide dp x cp, which divides 16 chips / tp=2 / pp=2"),
+        (Fixed(zero=Zero.NOTHING, shard=8), "shard=8: zero=0 shares out nothing"),
     ],
 )
 def test_degrees_that_cannot_be_are_refused(fixed: Fixed, message: str) -> None:

@@ -28,7 +28,7 @@ from twobills.specs.parallel import Recompute, Zero
 MIN_TOKENS_PER_CONTEXT_RANK = 4096
 MAX_MICRO_BATCH = 64
 MAX_STAGES = 64
-NAMED = ("tp", "pp", "cp", "ep", "micro_batch")
+NAMED = ("tp", "pp", "cp", "ep", "zero", "shard", "interleave", "micro_batch")
 """What a message names of what was given."""
 Table = Mapping[str, Column]
 
@@ -98,6 +98,8 @@ def check_fixed(model: ModelSpec, cluster: ClusterSpec, fixed: Fixed) -> None:
             raise SpecError(f"tp={fixed.tp}: does not divide n_heads={model.n_heads}")
     if fixed.pp is not None and fixed.pp > model.n_layers:
         raise SpecError(f"pp={fixed.pp}: more pipeline stages than n_layers={model.n_layers}")
+    if (fixed.interleave or 1) > 1 and fixed.pp == 1:
+        raise SpecError(f"interleave={fixed.interleave}: needs pipeline stages, and pp=1; leave one of the two free")
     if (fixed.interleave or 1) * (fixed.pp or 1) > model.n_layers:
         raise SpecError(f"interleave={fixed.interleave}: more pieces than n_layers={model.n_layers}")
     n_experts = model.moe.n_experts if model.moe else 1
@@ -106,6 +108,7 @@ def check_fixed(model: ModelSpec, cluster: ClusterSpec, fixed: Fixed) -> None:
     degrees = (fixed.tp or 1) * (fixed.pp or 1) * (fixed.cp or 1)
     if cluster.n_chips % degrees:
         raise SpecError(f"tp x pp x cp = {degrees}: does not divide n_chips={cluster.n_chips}")
+    _check_shard(cluster, fixed)
 
 
 def tensor_degrees(model: ModelSpec, cluster: ClusterSpec) -> list[int]:
@@ -117,6 +120,20 @@ def tensor_degrees(model: ModelSpec, cluster: ClusterSpec) -> list[int]:
         if model.n_heads % tp == 0 and cluster.n_fast % tp == 0 and cluster.n_chips % tp == 0
         if all(_divides(tp, projection) for projection in split)
     ]
+
+
+def _check_shard(cluster: ClusterSpec, fixed: Fixed) -> None:
+    if fixed.shard is None:
+        return
+    if fixed.zero is Zero.NOTHING:
+        raise SpecError(f"shard={fixed.shard}: zero=0 shares out nothing; zero 1, 2 or 3 does")
+    given = [(name, n) for name, n in (("tp", fixed.tp), ("pp", fixed.pp)) if n]
+    ranks = cluster.n_chips
+    for _, n in given:
+        ranks //= n
+    if ranks % fixed.shard:
+        left = "".join(f" / {name}={n}" for name, n in given)
+        raise SpecError(f"shard={fixed.shard}: must divide dp x cp, which divides {cluster.n_chips} chips{left}")
 
 
 def _divides(tp: int, projection: Projection) -> bool:
@@ -169,7 +186,7 @@ def _sharded(table: Table, cluster: ClusterSpec, fixed: Fixed, breadth: Breadth)
     replicas = table["dp"] * table["cp"]
     shard = np.where(table["wide"] == 1, replicas, np.floor(cluster.n_fast / table["tp"]))
     if fixed.shard is not None:
-        shard = np.where(table["wide"] == 1, np.minimum(fixed.shard, replicas), 0)
+        shard = np.where(table["wide"] == 1, fixed.shard, 0)
     in_fast = (shard > 1) & (shard < replicas) & (shard % table["ep"] == 0) & (table["zero"] > 0) & breadth.fast_shards
     valid = ((table["wide"] == 1) | in_fast) & (replicas % np.maximum(shard, 1) == 0)
     if fixed.zero is None:
@@ -180,10 +197,8 @@ def _sharded(table: Table, cluster: ClusterSpec, fixed: Fixed, breadth: Breadth)
 
 
 def _interleaved(table: Table, model: ModelSpec, fixed: Fixed, breadth: Breadth) -> Table:
-    """With interleave; 1 without pipeline stages, whatever is given."""
+    """With interleave; what is given of it asks for pipeline stages."""
     table = _cross(table, interleave=breadth.interleaves if fixed.interleave is None else [fixed.interleave])
-    if fixed.interleave is not None:
-        table = {**table, "interleave": np.where(table["pp"] > 1, table["interleave"], 1.0)}
     pieces, alone = table["interleave"] * table["pp"], table["interleave"] == 1
     even = np.logical_or.reduce([(model.n_layers + tables) % pieces == 0 for tables in (0, 1, 2)])
     if fixed.interleave is not None:
@@ -208,4 +223,7 @@ def _where(table: Table, kept: np.ndarray) -> Table:
 def _no_plan(model: ModelSpec, cluster: ClusterSpec, global_batch: float, fixed: Fixed) -> str:
     given = ", ".join(f"{n}={getattr(fixed, n)}" for n in NAMED if getattr(fixed, n) is not None)
     of = f"{model.name} on {cluster.n_chips} x {cluster.chip.name} with {global_batch:g} sequences a step"
-    return f"no parallel plan for {of}{' and ' + given if given else ''}; a larger batch or fewer chips would have one"
+    remedy = (
+        "leave some of that free, or take a larger batch" if given else "a larger batch or fewer chips would have one"
+    )
+    return f"no parallel plan for {of}{' and ' + given if given else ''}; {remedy}"
