@@ -58,7 +58,7 @@ def test_a_power_cap_is_the_chips_power() -> None:
     assert capped.peak_flops_per_s == free.peak_flops_per_s
 
 
-@pytest.mark.parametrize(("text", "name"), [("A100", "a100-sxm-80gb"), ("H100", "h100-sxm")])
+@pytest.mark.parametrize(("text", "name"), [("A100", "a100-sxm-40gb"), ("H100", "h100-sxm")])
 def test_a_variant_that_is_not_stated_is_said_so(text: str, name: str) -> None:
     served = serving_chip(f"{text} (variant not stated)")
     assert served.chip.name == name
