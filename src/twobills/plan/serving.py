@@ -13,6 +13,7 @@ Left out: variance of lengths, day and night, replicas against failures, the net
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,12 +21,13 @@ from typing import NamedTuple
 from twobills.errors import SpecError
 from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates
-from twobills.perf.serving_step import product_group, serving_rates
+from twobills.perf.serving_step import ServingRates, product_group, serving_rates
 from twobills.plan.serving_choice import TARGET_UTILIZATION, Offer, chosen
 from twobills.plan.serving_day import IDLE_DRAW, Served, day_usage, outcome_of
 from twobills.plan.serving_degrees import Degrees, only_sram
 from twobills.plan.serving_figures import ServingFigures, figures_of
 from twobills.plan.serving_split import TokenShares, split_step
+from twobills.plan.speculative import Speculated, Speculation, shares_of, speculated
 from twobills.plan.steady import Steady
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.dtype import DType
@@ -56,6 +58,7 @@ class ServingPlan(NamedTuple):
     steady: Steady
     """Of one instance, one row."""
     served: Served
+    speculated: Speculated | None
     bill: Bill
     """Of one day of the reserved machines."""
     figures: ServingFigures
@@ -89,6 +92,7 @@ def plan_serving(
     ep: int | None = None,
     dp: int | None = None,
     n_instances: int | None = None,
+    speculation: Speculation | None = None,
 ) -> ServingPlan:
     """The bill of a load on at most the chips of ``cluster``; degrees that are not given are chosen.
 
@@ -112,23 +116,55 @@ def plan_serving(
         shares=split_step(model, choice.instance, speed, load, float(choice.steady.n_running[0])),
         log_sigma=log_sigma_of(cluster, calibration),
     )
+    found = None
+    if speculation is not None:
+        served, found = _with_speculation(served, cluster, speed, speculation)
     bill = price(day_usage(served, running), rates)
     return ServingPlan(
         model=model,
         load=load,
         cluster=served.cluster,
-        n_instances=choice.n_instances,
+        n_instances=served.n_instances,
         **choice.way._asdict(),
         weight_format=weight_format,
         kv_format=kv_format,
         engine=engine,
-        steady=choice.steady,
+        steady=served.steady,
         served=served,
+        speculated=found,
         bill=bill,
         figures=figures_of(outcome_of(served), bill, running),
         n_compared=choice.n_compared,
         assumed=tuple(_assumed(served, cluster, weight_format, calibration)),
     )
+
+
+def _with_speculation(
+    plain: Served, offered: ClusterSpec, rates: ServingRates, speculation: Speculation
+) -> tuple[Served, Speculated]:
+    """The same way of spreading, with guesses, on as many instances as those take."""
+
+    def found(n_instances: int) -> Speculated:
+        return speculated(
+            plain.model, plain.instance, rates, plain.load, plain.steady, speculation, n_instances=n_instances
+        )
+
+    n_instances, n_needed = plain.n_instances, plain.n_needed
+    if n_needed is not None:
+        most = offered.n_chips // plain.cluster.n_chips
+        n_needed = (plain.load.requests_per_s or 0.0) / (found(most).capacity_per_s * TARGET_UTILIZATION)
+        n_instances = min(math.ceil(n_needed), most)
+    best = found(n_instances)
+    served = plain._replace(
+        n_instances=n_instances,
+        n_needed=n_needed,
+        capacity_per_s=best.capacity_per_s,
+        steady=best.steady,
+        shares=shares_of(plain.shares, best),
+        draft_share=best.draft_share,
+        decode_work=best.decode_work,
+    )
+    return served, best
 
 
 def check_context(model: ModelSpec, load: Load) -> None:

@@ -45,6 +45,10 @@ class Served(NamedTuple):
     steady: Steady
     shares: TokenShares
     log_sigma: float
+    draft_share: float = 0.0
+    """Of the time in which steps run, guessing ahead."""
+    decode_work: tuple[float, float] = (1.0, 1.0)
+    """FLOPs and bytes of decoding over those of one token in each step; a draft's own are not counted."""
 
     @property
     def n_chips(self) -> int:
@@ -117,7 +121,8 @@ def day_usage(served: Served, running: Running) -> Usage:
     alone, prompts = _work_of_day(served, read_tokens, written)
     phases = {
         Phase.PREFILL: phase_usage(used * shares.prompts, watts, tokens=read_tokens, work=prompts),
-        Phase.DECODE: phase_usage(used * (1 - shares.prompts), watts, tokens=written, work=alone),
+        Phase.DECODE: phase_usage(used * (1 - shares.prompts - served.draft_share), watts, tokens=written, work=alone),
+        **({Phase.DRAFT: phase_usage(used * served.draft_share, watts)} if served.draft_share else {}),
         Phase.IDLE: phase_usage(reserved - used, None if watts is None else IDLE_DRAW * watts),
     }
     return Usage(job=Job.INFERENCE, origin=Origin.PREDICTED, phases=phases)
@@ -137,7 +142,8 @@ def _work_of_day(served: Served, read_tokens: float, written: float) -> tuple[tu
     n_steps = written / max(n, 1e-9)
     alone, both = _step_work(served, n, 0.0), _step_work(served, n, read_tokens / n_steps)
     added = ((both[0] - alone[0]) * n_steps, (both[1] - alone[1]) * n_steps)
-    return (alone[0] * n_steps, alone[1] * n_steps), added
+    flops, moved = served.decode_work
+    return (alone[0] * n_steps * flops, alone[1] * n_steps * moved), added
 
 
 def _step_work(served: Served, n_running: float, n_read: float) -> tuple[float, float]:

@@ -69,8 +69,10 @@ def split_step(
     )
 
 
-def situation_of(instance: Instance, n_running: float, context: float, n_prompt: float, prompt: float) -> Situations:
-    """One step of one instance, a pipeline stage's turn at a time."""
+def situation_of(
+    instance: Instance, n_running: Column | float, context: float, n_prompt: Column | float, prompt: float
+) -> Situations:
+    """One step of each instance, a pipeline stage's turn at a time."""
     zero: Column = instance.tp * 0.0
     return Situations(
         *instance[:6],
