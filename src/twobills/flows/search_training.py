@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from twobills.counts.llama_shape import llama_shape
 from twobills.counts.params import count_params, sparsity
-from twobills.errors import CatalogError, RequestError, TargetError
-from twobills.flows.chip_terms import chip_terms
-from twobills.flows.plan_training import MAX_SEQ_LEN, parse_chips, quantity, resolve_model
+from twobills.errors import RequestError, TargetError
+from twobills.flows.offered_chips import chip_prices, offered_clusters
+from twobills.flows.plan_training import MAX_SEQ_LEN, quantity, resolve_model
 from twobills.meter.clock import Clock, monotonic
-from twobills.money.rates import Rates, at_user_price
-from twobills.money.split import Tenure
+from twobills.money.rates import Rates
 from twobills.perf.achieved import achieved
 from twobills.plan.global_batch import RULE, default_global_batch
 from twobills.plan.search import FoundPlan, Job, Objective, Offer, search_training
 from twobills.plan.space import Fixed
 from twobills.plan.training import whole_run_spread
 from twobills.report.search_document import search_to_json
-from twobills.specs import catalog
 from twobills.specs.calibration import published_calibration
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.dtype import DType
-from twobills.specs.hardware import ChipSpec
 from twobills.specs.model import ModelSpec
 from twobills.specs.parallel import ParallelSpec, Stack
 from twobills.specs.run import TRAINING_DTYPES, TrainingRun
 from twobills.specs.running import default_running
-from twobills.units import BITS_PER_BYTE, GIGA, SECONDS_PER_DAY, per_s_to_per_hour, show_frac, show_seconds
+from twobills.units import SECONDS_PER_DAY, per_s_to_per_hour, show_frac, show_seconds
 
 ANY_DTYPE = "any"
 BATCH_TOLERANCE_FRAC = 0.05
@@ -70,8 +66,9 @@ class SearchRequest:
 
 def search(asked: SearchRequest, clock: Clock = monotonic) -> dict[str, Any]:
     """The document that ``twobills search training --json`` prints. Raises RequestError for a wrong request."""
-    model, clusters = _model(asked), _clusters(asked)
-    rates = _rates(asked, clusters)
+    model = _model(asked)
+    clusters = offered_clusters(asked.chips, asked.network_gbps, asked.catalog_file)
+    rates = chip_prices([cluster.chip for cluster in clusters], asked.usd_per_chip_hour, asked.catalog_file)
     job = _job(asked, model, clusters)
     dtypes = TRAINING_DTYPES if asked.dtype == ANY_DTYPE else (_dtype(asked.dtype),)
     offers, refused = [], []
@@ -170,15 +167,6 @@ def _model(asked: SearchRequest) -> ModelSpec:
     return resolve_model(asked.model or "", asked.catalog_file)
 
 
-def _clusters(asked: SearchRequest) -> list[ClusterSpec]:
-    named = dict.fromkeys(parse_chips(part.strip()) for part in asked.chips.split(","))
-    network = None if asked.network_gbps is None else asked.network_gbps * GIGA / BITS_PER_BYTE
-    return [
-        ClusterSpec(chip=catalog.chip(name, asked.catalog_file), n_chips=n_chips, scaleout_bytes_per_s=network)
-        for name, n_chips in named
-    ]
-
-
 def _job(asked: SearchRequest, model: ModelSpec, clusters: Sequence[ClusterSpec]) -> Job:
     n_tokens = quantity("--tokens", asked.tokens)
     seq_len = asked.seq_len or min(model.max_seq_len, MAX_SEQ_LEN)
@@ -200,55 +188,6 @@ def _dtype(text: str) -> DType:
         return TRAINING_DTYPES[[dtype.value for dtype in TRAINING_DTYPES].index(text)]
     except ValueError:
         raise RequestError(f"--dtype {text!r}: must be one of any, {', '.join(TRAINING_DTYPES)}") from None
-
-
-def _rates(asked: SearchRequest, clusters: Sequence[ClusterSpec]) -> dict[str, Rates | str]:
-    """Of each chip, or why there are none."""
-    given = _given_prices(asked, [cluster.chip.name for cluster in clusters])
-    today = date.today().isoformat()
-    return {
-        chip.name: at_user_price(given[chip.name], as_of=today)
-        if chip.name in given
-        else _known_rates(chip, asked.catalog_file)
-        for chip in (cluster.chip for cluster in clusters)
-    }
-
-
-def _known_rates(chip: ChipSpec, catalog_file: Path | None) -> Rates | str:
-    """Rented, or owned with its power in the chip-second, where nobody rents it out; else why there are none."""
-    try:
-        terms = chip_terms(chip, default_running(), catalog_file=catalog_file)
-    except CatalogError:
-        return f"chip {chip.name}: nobody's price is in the catalogue; give yours: --usd-per-chip-hour {chip.name}=USD"
-    if terms.tenure is Tenure.OWNED and terms.cost is not None:
-        return replace(terms.rates, usd_per_chip_s=terms.cost.total, usd_per_j=0.0)
-    return terms.rates
-
-
-def _given_prices(asked: SearchRequest, chips: Sequence[str]) -> dict[str, float]:
-    text = asked.usd_per_chip_hour
-    if text is None:
-        return {}
-    if "=" not in text:
-        return dict.fromkeys(chips, _usd(text))
-    given = {}
-    for part in text.split(","):
-        name, _, usd = part.partition("=")
-        chip = catalog.chip(name, asked.catalog_file).name
-        if chip not in chips:
-            raise RequestError(f"--usd-per-chip-hour {part}: {chip} is not among --chips {asked.chips}")
-        given[chip] = _usd(usd)
-    return given
-
-
-def _usd(text: str) -> float:
-    try:
-        usd = float(text)
-    except ValueError:
-        usd = math.nan
-    if not 0 <= usd < math.inf:
-        raise RequestError(f"--usd-per-chip-hour {text!r}: write dollars like 2.5, or NAME=2.5 for each chip")
-    return usd
 
 
 def _assumed(asked: SearchRequest, model: ModelSpec, job: Job, rates: Mapping[str, Rates | str]) -> list[str]:
