@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from twobills.cli.options import AsJson, CatalogFile
+from twobills.cli.search_inference import inference
 from twobills.specs.parallel import Stack
 
-search_app = typer.Typer(no_args_is_help=True, help="The best ways to do a job on given chips: training.")
+search_app = typer.Typer(no_args_is_help=True, help="The best ways to do a job on given chips: training, inference.")
+search_app.command()(inference)
 
 
 Given = Annotated[int | None, typer.Option(min=1, help="Leave it free, or fix it.")]
@@ -38,11 +40,6 @@ class Objective(StrEnum):
     TIME = "time"
     DOLLARS = "dollars"
     MEMORY = "memory"
-
-
-@search_app.callback()
-def _group() -> None:
-    """Keeps ``training`` a word of its own while it is the only one."""
 
 
 @search_app.command()
