@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from twobills import __version__
 from twobills.cli.chips import chips_app
@@ -70,8 +72,14 @@ def main() -> None:
     SIGTERM ends a job as Ctrl-C does, its bill kept; only a server that serves takes it as its ordinary end.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if os.environ.get("NO_COLOR"):
+        os.environ.pop("FORCE_COLOR", None)  # whoever sets both wants none: the help's own library thinks otherwise
     try:
-        app()
+        status = app(prog_name="twobills", standalone_mode=False)
+    except TyperException as error:
+        _fail_as_asked(error)
+    except typer.Abort:
+        _fail(TwobillsError("ended before it was done"))
     except TwobillsError as error:
         _fail(error)
     except (OSError, MemoryError) as error:
@@ -83,8 +91,20 @@ def main() -> None:
         if package not in _RUN_EXTRA:
             raise
         _fail(MissingExtraError(f"this command needs PyTorch ({error.name} is missing): pip install 'twobills[run]'"))
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(error: TwobillsError) -> None:
+def _fail_as_asked(error: TyperException) -> NoReturn:
+    """A missing, unknown or impossible option, in the one line that every other mistake is."""
+    context = getattr(error, "ctx", None)
+    words = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
+    if words:  # none where the help was printed, nothing having been asked
+        hint = f"; `{context.command_path} --help` shows what there is" if context else ""
+        print(f"twobills: {words}{hint}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _fail(error: TwobillsError) -> NoReturn:
     print(f"twobills: {error}", file=sys.stderr)
     sys.exit(error.exit_status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -25,8 +25,9 @@ LEAST_FIRST = (
 PLAIN_WIDTH = 120
 """Columns where no terminal and no COLUMNS says how many there are."""
 _piped_width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PLAIN_WIDTH
-out = Console(highlight=False, width=_piped_width)
-err = Console(stderr=True, highlight=False, width=_piped_width)
+_colors: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+out = Console(highlight=False, width=_piped_width, color_system=_colors)
+err = Console(stderr=True, highlight=False, width=_piped_width, color_system=_colors)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
