@@ -23,14 +23,18 @@ def training(
     calibrate: Annotated[
         Path | None, typer.Option(help="Also fit the calibration anew and write it to this file (needs SciPy).")
     ] = None,
+    serving: Annotated[
+        list[Path] | None, typer.Option(help="With --report: tables of serving measurements, for the same page.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast each row from its inputs only, and say how far that is from what was measured."""
     from twobills.cli.screen import err, print_json, print_table, say
     from twobills.errors import RequestError
-    from twobills.flows.validation.document import validate_file, validation_document
+    from twobills.flows.validation.document import validate_file, validate_serving_file, validation_document
     from twobills.report import validation_tables as tables
     from twobills.specs.calibration import published_calibration
+    from twobills.specs.serving_calibration import published_serving_calibration
 
     if as_json and len(files) > 1:
         raise RequestError(f"--json: prints one document, but {len(files)} files are given; validate one at a time")
@@ -48,6 +52,8 @@ def training(
         print_table(tables.worst_table(document))
         for line in tables.skipped_lines(document):
             say(line)
+    if serving and not report:
+        raise RequestError("--serving: only for the page of --report; `validate inference` shows serving tables")
     if report or calibrate:
         from twobills.flows.validation.calibrated import write_calibration, write_page
 
@@ -55,7 +61,8 @@ def training(
             write_calibration(validated, published_calibration(), calibrate)
             err.print(f"wrote {calibrate}")
         if report:
-            write_page(validated, published_calibration(), report)
+            served = [validate_serving_file(path, published_serving_calibration()) for path in serving or ()]
+            write_page(validated, published_calibration(), report, served=served)
             err.print(f"wrote {report}")
 
 

@@ -13,13 +13,21 @@ from twobills.flows.validation.document import Validated
 from twobills.flows.validation.refit import refit, to_toml
 from twobills.flows.validation.rows import read_table
 from twobills.specs.calibration import Calibration
-from twobills.specs.serving_calibration import ServingCalibration
+from twobills.specs.serving_calibration import ServingCalibration, published_serving_calibration
 
 
-def write_page(files: Sequence[Validated], calibration: Calibration, path: Path) -> None:
-    """The accuracy page of these tables. Raises RequestError if none of them is of throughput."""
+def write_page(
+    files: Sequence[Validated],
+    calibration: Calibration,
+    path: Path,
+    *,
+    served: Sequence[Validated] = (),
+    serving_calibration: ServingCalibration | None = None,
+) -> None:
+    """The accuracy page of these tables. Raises RequestError if none of ``files`` is of training throughput."""
     _need_throughput(files)
-    path.write_text(accuracy_page(files, calibration), encoding="utf-8")
+    page = accuracy_page(files, calibration, served, serving_calibration or published_serving_calibration())
+    path.write_text(page, encoding="utf-8")
 
 
 def write_calibration(files: Sequence[Validated], start: Calibration, path: Path) -> Calibration:

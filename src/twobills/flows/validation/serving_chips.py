@@ -2,7 +2,8 @@
 
 A row's words beside the name are read, not dropped: ``(330W cap)`` caps the power, ``(1 GCD)`` is one die of two,
 memory in the name must be the chip's, and Apple's, which is sold in several sizes, becomes it. "variant not stated"
-is taken as the part that was sold first (A100: SXM with 40 GB, H100: with 80 GB), and said so. Systems of several kinds are refused.
+is taken as the part that was sold first (A100: SXM with 40 GB, H100: with 80 GB), and said so. Systems of several
+kinds are refused.
 """
 
 from __future__ import annotations
