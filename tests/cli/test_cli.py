@@ -115,7 +115,8 @@ def test_a_plan_is_two_bills_and_their_crossing() -> None:
     assert document["model"]["n_params"] == 134_515_008
     assert set(document["training"]["total_usd"]) == {"value", "p5", "p95"}
     assert document["inference"]["bill"]["total_usd"] > 0
-    assert document["life"][0]["crossover_days"] > document["life"][1]["crossover_days"]
+    demands = document["life"]["demands"]
+    assert demands[0]["crossover_days"] > demands[1]["crossover_days"]
     assert any("data sheet" in line for line in document["assumed"])
 
 

@@ -1,7 +1,8 @@
-"""``twobills plan``: both bills and the day on which the second overtakes the first; or one of them."""
+"""``twobills plan``: both bills over a life and the day on which the second overtakes the first; or one of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from typer.core import TyperGroup
 from twobills.cli.options import AsJson, CatalogFile, ChipHourPrice, LedgerPath
 from twobills.cli.plan_training import plan_training
 from twobills.cli.runtime import restart_with_settings
+from twobills.specs.plan_file import PlanSpec
 
 DEFAULT = "bills"
 
@@ -30,60 +32,89 @@ plan_app = typer.Typer(
     help="Predict both bills of a model (`plan MODEL ...`, options: `plan bills --help`) or one of them.",
 )
 plan_app.command("training")(plan_training)
+_LOAD, _LIFE, _MONEY, _FILES = "Traffic and how it is served", "The life", "Money", "Plans and pages"
+
+
+def _option(words: str, panel: str, *names: str) -> Any:
+    return typer.Option(*names, help=words, rich_help_panel=panel)
 
 
 @plan_app.command(DEFAULT)
 def plan(
-    model: Annotated[str, typer.Argument(help="A catalogue name, a config.json or a model folder.")],
-    tokens: Annotated[str, typer.Option(help="Tokens to train on, like 15T or 2e9.")],
+    model: Annotated[str, typer.Argument(help="A catalogue name, a config.json, a model folder or a saved plan.toml.")],
     ledger: LedgerPath,
+    tokens: Annotated[str | None, typer.Option(help="Tokens to train on, like 15T or 2e9.")] = None,
     chips: Annotated[
-        str,
-        typer.Option(
-            help="NAME:COUNT to train on (one of them serves), or `this` to measure this machine.",
-        ),
-    ] = "h100-sxm",
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Sequences per training step.")] = None,
-    seq_len: Annotated[int | None, typer.Option(min=1, help="Training sequence length, tokens.")] = None,
-    prompt_tokens: Annotated[int, typer.Option(min=1, help="Tokens per prompt.")] = 1000,
-    answer_tokens: Annotated[int, typer.Option(min=1, help="Tokens per answer.")] = 300,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests in flight at once.")] = 16,
+        str | None, typer.Option(help="NAME:COUNT for both jobs (the fewest that hold it serve), or `this`: measured.")
+    ] = None,
+    train_chips: Annotated[str | None, typer.Option(help="Chips to train on, like h100-sxm:8192.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences per training step.")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="Training sequence length, tokens.")] = None,
+    train_dtype: Annotated[str | None, typer.Option(help="bf16 (any 16-bit format) or fp8.")] = None,
+    serve_chips: Annotated[str | None, _option("One serving machine, like h200:8; as many as it takes.", _LOAD)] = None,
+    requests_per_day: Annotated[str | None, _option("At launch, like 1e7 or 10M.", _LOAD)] = None,
+    prompt_tokens: Annotated[int | None, _option("Tokens per prompt. [default: 1000]", _LOAD)] = None,
+    answer_tokens: Annotated[int | None, _option("Tokens per answer. [default: 300]", _LOAD)] = None,
+    cached: Annotated[str | None, _option("Share of prompts found in the cache, like 30%.", _LOAD)] = None,
+    concurrency: Annotated[int | None, _option("Requests at once, with --chips this.", _LOAD)] = None,
+    weights: Annotated[str | None, _option("Format of the served weights: bf16, fp8, int4, ...", _LOAD)] = None,
+    kv: Annotated[str | None, _option("Format of the cache.", _LOAD)] = None,
+    engine: Annotated[str | None, _option("tensorrt, server, native, single or generic.", _LOAD)] = None,
+    growth: Annotated[str | None, _option("Of traffic, a month, like 5%.", _LIFE)] = None,
+    growth_months: Annotated[float | None, _option("For so long, then --decline.", _LIFE)] = None,
+    decline: Annotated[str | None, _option("Of traffic, a month, after the growth.", _LIFE)] = None,
+    traffic: Annotated[Path | None, _option("A CSV file instead: day,requests_per_day.", _LIFE)] = None,
+    traffic_factor: Annotated[float | None, _option("How well traffic is known: 2 is within x2.", _LIFE)] = None,
+    years: Annotated[float | None, _option("In service. [default: 2]", _LIFE)] = None,
+    version_months: Annotated[float | None, _option("A newer version every so often trains again.", _LIFE)] = None,
+    peak_over_mean: Annotated[float | None, _option("Busiest hours over the day's mean traffic.", _LIFE)] = None,
+    fill: Annotated[str | None, _option("How full machines may run. [default: 80%]", _LIFE)] = None,
     usd_per_chip_hour: ChipHourPrice = None,
+    train_usd_per_chip_hour: Annotated[float | None, _option("The same for training only.", _MONEY)] = None,
+    serve_usd_per_chip_hour: Annotated[float | None, _option("The same for serving only.", _MONEY)] = None,
+    owned: Annotated[bool | None, _option("The chips are bought.", _MONEY, "--owned/--rented")] = None,
+    price_decline: Annotated[str | None, _option("Chips get cheaper, a year, like 30%.", _MONEY)] = None,
+    discount: Annotated[str | None, _option("Later dollars count less, a year.", _MONEY)] = None,
+    shave: Annotated[str | None, _option("What so much off each answer is worth. [default: 1%]", _MONEY)] = None,
+    seed: Annotated[int | None, _option("Of the Monte Carlo.", _FILES)] = None,
+    save: Annotated[Path | None, _option("Write the plan to this TOML file.", _FILES)] = None,
+    diff: Annotated[Path | None, _option("Compare with another saved plan.", _FILES)] = None,
+    report: Annotated[Path | None, _option("Write a page of it all to this HTML file.", _FILES)] = None,
     catalog_file: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Predict both bills of a model, trained on any chips and served on one of them, and where they cross."""
-    from twobills.cli.screen import print_json, print_table, say
-    from twobills.flows.plan import PlanRequest, plan_both
-    from twobills.report import sentences, tables
+    """Predict both bills of a model over its life: when the second overtakes the first, and what that hangs on."""
+    options = dict(locals())
+    from twobills.cli.plan_screen import show_difference, show_plan
+    from twobills.cli.screen import err
+    from twobills.flows.plan_request import asked_plan, save_plan
 
-    request = PlanRequest(
-        model=model,
-        tokens=tokens,
-        chips=chips,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        prompt_tokens=prompt_tokens,
-        answer_tokens=answer_tokens,
-        concurrency=concurrency,
-        usd_per_chip_hour=usd_per_chip_hour,
-        catalog_file=catalog_file,
-    )
-    measured = None
-    if chips == "this":
-        restart_with_settings()
-        from twobills.flows.machine import find_machine, measure_machine
-        from twobills.ledger.store import Ledger
+    asked = asked_plan(model, options)
+    document = _document(asked, ledger)
+    if save is not None:
+        save_plan(asked, save)
+        err.print(f"wrote {save}")
+    if report is not None:
+        from twobills.flows.plan_report import write_report
 
-        measured = measure_machine(find_machine(usd_per_chip_hour), Ledger(ledger) if ledger.exists() else None)
-    document = plan_both(request, measured.spec if measured else None, measured.dtype if measured else None)
-    if as_json:
-        print_json(document)
-        return
-    say(sentences.plan_sentence(document, rates_of_work=document["chip"]["rates_of_work"]))
-    print_table(tables.plan_table(document))
-    for job in ("training", "inference"):
-        say(sentences.bill_sentence(document[job]["bill"]))
-        print_table(tables.bill_table(document[job]["bill"], explain=False))
-    say(sentences.life_sentence(document["life"]))
-    print_table(tables.life_table(document["life"]))
+        write_report(document, report)
+        err.print(f"wrote {report}")
+    if diff is None:
+        show_plan(document, as_json=as_json)
+    else:
+        other = _document(asked_plan(str(diff), {}), ledger)
+        show_difference(document, other, (model, str(diff)), as_json=as_json)
+
+
+def _document(asked: PlanSpec, ledger: Path) -> dict[str, Any]:
+    from twobills.flows.plan import plan_both
+
+    if not asked.on_this_machine:
+        return plan_both(asked)
+    restart_with_settings()
+    from twobills.flows.machine import find_machine, measure_machine
+    from twobills.ledger.store import Ledger
+
+    found = find_machine(asked.usd_per_chip_hour)
+    measured = measure_machine(found, Ledger(ledger) if ledger.exists() else None)
+    return plan_both(asked, measured.spec, measured.dtype)

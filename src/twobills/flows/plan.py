@@ -1,165 +1,228 @@
-"""Both predicted bills of a model: to train it once on any chips, and to serve a load on one of them for ever.
+"""Both bills of a model over its life: what ``twobills plan MODEL`` finds, as the document that ``--json`` prints.
 
-On the machine one sits at (``this``) training is our own trainer's, from measured rates; elsewhere it is
-``plan.training``'s. One chip serves, at its data sheet's rates times fractions that are the same for every chip.
+The halves come from data sheets (``plan_halves``) or from measuring the machine one sits at (``plan_here``); the life
+joins them: cumulative bills, the day on which they cross, what a dollar saved on each answer is worth, what it all
+hangs on, who gets the money, each figure with its interval.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
-from typing import Any, NamedTuple
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
 
 from twobills.counts.params import count_params
-from twobills.flows.plan_training import TrainingRequest, parse_chips, planned_run, quantity, resolve_model
-from twobills.flows.training_document import assumptions, run_plan_to_json
-from twobills.money.bill import busy_usd
-from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rented
-from twobills.perf.datasheet import machine_from_datasheet
-from twobills.plan.inference import inference_plan_to_json, plan_inference, serving_log_sigma
-from twobills.plan.life import life
-from twobills.plan.local import plan_training, training_log_sigma, training_plan_to_json
+from twobills.flows.life_assumptions import assumptions_of
+from twobills.flows.plan_halves import Served, Trained, served_on_datasheet, trained_on_datasheet
+from twobills.flows.plan_here import served_here, trained_here
+from twobills.flows.plan_training import resolve_model
+from twobills.plan.interval import Interval, Spread
+from twobills.plan.life import HORIZON_YEARS, LifeCase, constant_lives, requests_per_day
+from twobills.plan.life_uncertainty import N_SAMPLES, Band, Doubt, SurveyedLife, survey
+from twobills.plan.tornado import Ending, Swing, tornado
 from twobills.report.documents import SCHEMA
-from twobills.specs import catalog
-from twobills.specs.calibration import published_calibration
 from twobills.specs.dtype import DType
-from twobills.specs.experience import JobExperience
 from twobills.specs.hardware import MachineSpec
-from twobills.specs.model import ModelSpec
-from twobills.specs.serving import KV_BLOCK_TOKENS, ServingSpec
-from twobills.specs.training import TrainingSpec
-from twobills.specs.workload import Workload
+from twobills.specs.plan_file import REQUESTS_PER_DAY, PlanSpec
+from twobills.units import DAYS_PER_YEAR
 
-MAX_TRAIN_SEQ_LEN = 4096
-LOCAL_BATCH_SIZE = 8
-ROUNDS = 4
-"""The load is simulated for so many rounds of all clients, enough for a steady state."""
+CURVE_POINTS = 121
+TOP = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRequest:
-    """What ``twobills plan`` was asked."""
-
-    model: str
-    tokens: str
-    chips: str
-    batch_size: int | None
-    seq_len: int | None
-    prompt_tokens: int
-    answer_tokens: int
-    concurrency: int
-    usd_per_chip_hour: float | None
-    catalog_file: Path | None = None
-
-
-class _Trained(NamedTuple):
-    """The training half."""
-
-    document: dict[str, Any]
-    total_usd: float
-    rates: Rates
-    n_chips: int
-    assumed: list[str]
-
-
-def plan_both(asked: PlanRequest, measured: MachineSpec | None, dtype: DType | None) -> dict[str, Any]:
-    """The document that ``twobills plan --json`` prints. ``measured``: this machine; None reads data sheets."""
+def plan_both(asked: PlanSpec, measured: MachineSpec | None = None, dtype: DType | None = None) -> dict[str, Any]:
+    """The document. ``measured``: this machine; None reads data sheets. Raises RequestError, one line."""
     model = resolve_model(asked.model, asked.catalog_file)
     if measured is None:
-        chip = catalog.chip(parse_chips(asked.chips)[0], asked.catalog_file)
-        machine, dtype = machine_from_datasheet(chip), DType.BF16
-        trained = _trained_on_datasheet(asked)
+        trained, served = trained_on_datasheet(asked), served_on_datasheet(asked)
     else:
-        trained, machine = _trained_here(asked, model, measured, dtype or DType.BF16), measured
-    load = Workload(
-        n_requests=ROUNDS * asked.concurrency,
-        prompt_tokens=asked.prompt_tokens,
-        answer_tokens=asked.answer_tokens,
-        concurrency=asked.concurrency,
-    )
-    serve_plan = plan_inference(model, _serving(load, dtype or DType.BF16), load, machine, trained.rates)
-    usd_per_request = busy_usd(serve_plan.bill) / load.n_requests
-    machine_usd = machine_usd_per_day(trained.rates, n_chips=machine.n_chips, watts_per_chip=machine.chip.watts)
-    points = life(trained.total_usd, usd_per_request, machine_usd)
+        dtype = dtype or DType.BF16
+        trained, served = trained_here(asked, measured, dtype), served_here(asked, measured, dtype)
+    case = LifeCase(trained.total_usd.value, served.serving, asked.life())
+    factor = asked.traffic_factor
+    doubt = Doubt(trained.total_usd.spread, served.spread, Spread(1 / factor, factor))
+    surveyed = survey(case, doubt, seed=asked.seed)
     return {
         "schema": SCHEMA,
         "model": {"name": model.name, "n_params": count_params(model).total},
+        "plan": asked.to_json(),
         "chip": {
-            "name": machine.chip.name,
+            "name": trained.chip,
             "n_chips": trained.n_chips,
-            "n_serving_chips": machine.n_chips,
-            "rates_of_work": machine.efficiency.source.value,
+            "serving_name": served.chip,
+            "n_serving_chips": served.machine_chips,
+            "rates_of_work": served.rates_of_work,
         },
-        "training": trained.document,
-        "inference": inference_plan_to_json(serve_plan),
-        "usd_per_request": usd_per_request,
-        "life": [point.to_json() for point in points],
-        "assumed": [*trained.assumed, *_assumed(trained.rates, machine)],
+        "training": {**trained.document, "split": trained.split},
+        "inference": _inference(served, surveyed),
+        "life": _life(asked, trained, served, case, surveyed),
+        "assumed": [*trained.assumed, *served.assumed, *_assumed(asked)],
     }
 
 
-def _trained_on_datasheet(asked: PlanRequest) -> _Trained:
-    request = TrainingRequest(
-        model=asked.model,
-        tokens=asked.tokens,
-        chips=asked.chips,
-        batch_size=asked.batch_size,
-        seq_len=asked.seq_len,
-        usd_per_chip_hour=asked.usd_per_chip_hour,
-        catalog_file=asked.catalog_file,
+def _inference(served: Served, surveyed: SurveyedLife) -> dict[str, Any]:
+    """The serving half at the first day's traffic."""
+    machines = surveyed.figures.first_n_machines
+    usd = _scaled(machines, float(served.serving.usd_per_machine_day))
+    when_full = {
+        kind: None if usd is None else Interval(usd, usd * served.spread.low, usd * served.spread.high).to_json()
+        for kind, usd in served.prices["usd_per_mtok_when_full"].items()
+    }
+    reserved = served.prices.get("usd_per_mtok")
+    per_mtok = (
+        when_full
+        if reserved is None
+        else {
+            kind: None if usd is None else _scaled(machines, usd / machines.value).to_json()
+            for kind, usd in reserved.items()
+        }
     )
-    plan = planned_run(request).plan
-    assumed = [f"training: {line}" for line in assumptions(plan, published_calibration())]
-    return _Trained(run_plan_to_json(plan), plan.bill.total_usd, plan.bill.rates, plan.cluster.n_chips, assumed)
+    return {
+        **served.document,
+        "n_machines": machines.to_json(),
+        "most_machines": surveyed.figures.most_machines.to_json(),
+        "usd_per_machine_day": served.serving.usd_per_machine_day,
+        "usd_per_day": usd.to_json(),
+        "usd_per_mtok": per_mtok,
+        "usd_per_mtok_view": "reserved: whole machines, always on, at the first day's traffic",
+        "usd_per_mtok_when_full": when_full,
+        "usd_per_request_when_full": served.serving.usd_per_request,
+        "split": served.split,
+    }
 
 
-def _trained_here(asked: PlanRequest, model: ModelSpec, machine: MachineSpec, dtype: DType) -> _Trained:
-    rates = _rates(machine, asked)
-    plan = plan_training(model, _training(asked, model, dtype), machine, rates)
-    error = _error("training", training_log_sigma(machine), machine.experience.training)
-    return _Trained(training_plan_to_json(plan), plan.bill.total_usd, rates, machine.n_chips, [error])
+def _life(asked: PlanSpec, trained: Trained, served: Served, case: LifeCase, surveyed: SurveyedLife) -> dict[str, Any]:
+    figures, spec = surveyed.figures, case.spec
+    swings = tornado(assumptions_of(asked, trained, served, case))
+    crossing = figures.crossover_days
+    known = np.isfinite(crossing.value)
+    why = {} if known else {"reason": f"inference does not catch up with training within {HORIZON_YEARS:g} years"}
+    points = constant_lives(case)
+    return {
+        "years": spec.years,
+        "n_versions": 1 if spec.version_months is None else math.ceil(spec.years * 12 / spec.version_months - 1e-9),
+        "crossover_days": {k: days if np.isfinite(days) else None for k, days in crossing.to_json().items()},
+        "crossover_date": _date(crossing.value) if known else None,
+        **why,
+        "crosses_within_life": bool(known and crossing.value <= spec.years * DAYS_PER_YEAR),
+        "inference_share": figures.inference_share.to_json(),
+        "training_usd": figures.training_usd.to_json(),
+        "inference_usd": figures.inference_usd.to_json(),
+        "used_usd": figures.used_usd.to_json(),
+        "total_usd": figures.total_usd.to_json(),
+        "n_requests": figures.n_requests.to_json(),
+        "usd_per_answer": figures.usd_per_answer.to_json(),
+        "shave": _shave(asked, trained, surveyed),
+        "top_assumptions": [_swing(swing) for swing in swings[:TOP]],
+        "tornado": [_swing(swing) for swing in swings],
+        "split": _split(trained, served, surveyed),
+        "curves": _curves(surveyed, case),
+        "demands": [point.to_json() for point in points],
+        "n_samples": N_SAMPLES,
+        "seed": asked.seed,
+    }
 
 
-def _training(asked: PlanRequest, model: ModelSpec, dtype: DType) -> TrainingSpec:
-    n_tokens = quantity("--tokens", asked.tokens)
-    seq_len = asked.seq_len or min(model.max_seq_len, MAX_TRAIN_SEQ_LEN)
-    batch_size = asked.batch_size or LOCAL_BATCH_SIZE
-    n_steps = math.ceil(n_tokens / (batch_size * seq_len))
-    return TrainingSpec(n_steps=n_steps, batch_size=batch_size, seq_len=seq_len, dtype=dtype, heldout_tokens=0)
+def _shave(asked: PlanSpec, trained: Trained, surveyed: SurveyedLife) -> dict[str, Any]:
+    """What a share off the cost of each answer is worth, whole machines counted in fractions: they come in many."""
+    inference, years = surveyed.figures.inference_usd, asked.years
+    worth = _scaled(inference, asked.shave)
+    return {
+        "frac": asked.shave,
+        "usd_per_year": _scaled(worth, 1 / years).to_json(),
+        "usd_over_life": worth.to_json(),
+        "training_frac": worth.value / trained.total_usd.value if trained.total_usd.value else None,
+    }
 
 
-def _serving(load: Workload, dtype: DType) -> ServingSpec:
-    context_len = load.prompt_tokens + load.answer_tokens
-    blocks = load.concurrency * math.ceil(context_len / KV_BLOCK_TOKENS)
-    return ServingSpec(
-        max_batch_size=load.concurrency,
-        batch_size_tokens=max(512, load.concurrency),
-        max_context_len=context_len,
-        n_kv_blocks=blocks,
-        dtype=dtype,
-    )
+def _split(trained: Trained, served: Served, surveyed: SurveyedLife) -> dict[str, Any] | None:
+    """Who gets each dollar of both bills over the life, by the shares of one run and of one day."""
+    if trained.split is None or served.split is None:
+        return None
+    figures = surveyed.figures
+    usd: dict[str, dict[str, float]] = {}
+    for job, split, total in (
+        ("training", trained.split, figures.training_usd.value),
+        ("inference", served.split, figures.inference_usd.value),
+    ):
+        for part in split["parts"]:
+            usd.setdefault(part["payee"], {"training": 0.0, "inference": 0.0})[job] = (
+                part["share_frac"] or 0.0
+            ) * total
+    both = figures.total_usd.value
+    return {
+        "tenure": {"training": trained.split["tenure"], "inference": served.split["tenure"]},
+        "parts": [
+            {
+                "payee": payee,
+                **each,
+                "usd": sum(each.values()),
+                "share_frac": sum(each.values()) / both if both else None,
+            }
+            for payee, each in usd.items()
+        ],
+    }
 
 
-def _rates(machine: MachineSpec, asked: PlanRequest) -> Rates:
-    if asked.usd_per_chip_hour is not None:
-        return at_user_price(asked.usd_per_chip_hour, as_of=date.today().isoformat())
-    return rented(catalog.chip_price(machine.chip.name, asked.catalog_file))
+def _curves(surveyed: SurveyedLife, case: LifeCase) -> dict[str, Any]:
+    """Both bills so far on days of the life, each with its band."""
+    bills = surveyed.bills
+    days = np.linspace(0.0, bills.life_days, CURVE_POINTS)
+    jumps = bills.days[:-1][np.diff(bills.days) == 0]
+    days = np.sort(np.concatenate([days, jumps[jumps < bills.life_days], jumps[jumps < bills.life_days] - 1e-6]))
+    return {
+        "days": days.tolist(),
+        "requests_per_day": requests_per_day(case.spec.demand, days).tolist(),
+        "training_usd": _curve(surveyed.training, bills.days, days),
+        "inference_usd": _curve(surveyed.inference, bills.days, days),
+    }
 
 
-def _assumed(rates: Rates, machine: MachineSpec) -> list[str]:
-    assumed = [
-        _error("serving", serving_log_sigma(machine), machine.experience.inference),
-        "constant demand and prices",
-    ]
-    if rates.assumed:
-        assumed.append(f"price: {rates.source}")
-    if machine.efficiency.source.value == "data sheet":
-        assumed.append("speed of serving: fractions of the data sheet's peaks, the same for every chip")
-    return assumed
+def _curve(band: Band, grid: Any, days: Any) -> dict[str, list[float]]:
+    return {name: np.interp(days, grid, column).tolist() for name, column in band._asdict().items()}
 
 
-def _error(job: str, log_sigma: float, learned: JobExperience | None) -> str:
-    basis = f", calibrated on {learned.n_runs} runs of this machine" if learned else ""
-    return f"forecast error of {job}: log-normal, sigma {log_sigma:.2g}{basis}"
+def _swing(swing: Swing) -> dict[str, Any]:
+    return {
+        "name": swing.name,
+        "low": _ending(swing.low),
+        "high": _ending(swing.high),
+        "swing_usd": swing.usd,
+        "change": swing.change,
+    }
+
+
+def _ending(end: Ending) -> dict[str, Any]:
+    return {**end._asdict(), "crossover_days": end.crossover_days if np.isfinite(end.crossover_days) else None}
+
+
+def _scaled(interval: Interval, factor: float) -> Interval:
+    return Interval(*(figure * factor for figure in interval))
+
+
+def _date(days: float) -> str:
+    """The day of the crossing if the model goes into service today."""
+    return (date.today() + timedelta(days=days)).isoformat()
+
+
+def _assumed(asked: PlanSpec) -> list[str]:
+    """What nobody said of the life."""
+    found = []
+    if asked.requests_per_day is None and not asked.traffic:
+        found.append(f"traffic: {REQUESTS_PER_DAY:,.0f} requests a day")
+    if not asked.growth and not asked.decline and not asked.traffic:
+        found.append("traffic is the same every day")
+    if asked.years == PlanSpec.__dataclass_fields__["years"].default:
+        found.append(f"in service for {asked.years:g} years")
+    if asked.fill == PlanSpec.__dataclass_fields__["fill"].default:
+        found.append(f"machines are at most {asked.fill:.0%} full in the busiest hours")
+    if asked.peak_over_mean == 1:
+        found.append("requests come evenly over the day")
+    if not asked.price_decline and not asked.discount:
+        found.append("today's prices all the time, a later dollar worth as much")
+    if asked.version_months is None:
+        found.append("no newer version is trained")
+    found.append("the two forecasts miss independently of each other")
+    return found

@@ -163,13 +163,30 @@ def life(
     if min(training_usd, usd_per_request, machine_usd_per_day) < 0:
         costs = f"training_usd={training_usd}, usd_per_request={usd_per_request}, machine={machine_usd_per_day}"
         raise SpecError(f"{costs}: must not be below 0")
-    return [_point(training_usd, usd_per_request * demand, machine_usd_per_day, demand) for demand in demands]
+    points = []
+    for demand in demands:
+        usd_per_day = usd_per_request * demand
+        n_machines = max(1, math.ceil(usd_per_day / machine_usd_per_day)) if machine_usd_per_day else None
+        points.append(_point(training_usd, usd_per_day, machine_usd_per_day, demand, n_machines))
+    return points
 
 
-def _point(training_usd: float, usd_per_day: float, machine_usd_per_day: float, demand: float) -> LifePoint:
+def constant_lives(case: LifeCase, demands: tuple[float, ...] = REQUESTS_PER_DAY) -> list[LifePoint]:
+    """The same for a case of numbers, its machines filled as it says."""
+    serving, spec = case.serving, case.spec
+    most = float(serving.requests_per_machine_day) * spec.fill_frac / spec.peak_over_mean
+    costs = (float(serving.usd_per_request), float(serving.usd_per_machine_day))
+    return [
+        _point(float(case.training_usd), costs[0] * demand, costs[1], demand, max(1, math.ceil(demand / most)))
+        for demand in demands
+    ]
+
+
+def _point(
+    training_usd: float, usd_per_day: float, machine_usd_per_day: float, demand: float, n_machines: int | None
+) -> LifePoint:
     year_usd = usd_per_day * DAYS_PER_YEAR
     both_usd = training_usd + year_usd
-    n_machines = max(1, math.ceil(usd_per_day / machine_usd_per_day)) if machine_usd_per_day else None
     reserved_usd = (n_machines or 0) * machine_usd_per_day
     return LifePoint(
         requests_per_day=demand,
