@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,8 @@ from twobills.counts.params import count_params
 from twobills.errors import CatalogError
 from twobills.specs import catalog
 from twobills.specs.families import FAMILIES
-from twobills.specs.model import Biases, MoE, Norm, Window
-from twobills.specs.model_rows import model_aliases, read_model
+from twobills.specs.model import Biases, ModelSpec, MoE, Norm, Window
+from twobills.specs.model_rows import model_aliases, read_model, trained_seq_len
 
 ROW: dict[str, Any] = {
     "n_layers": 2,
@@ -86,3 +87,35 @@ def test_aliases_are_a_list_of_names() -> None:
 
 def test_every_model_is_of_a_known_family() -> None:
     assert {model.family for model in catalog.models().values()} <= set(FAMILIES)
+
+
+def test_a_training_length_is_stated_with_its_source_and_within_the_positions() -> None:
+    stated = {**ROW, "train_seq_len": 16, "train_seq_source": "a test"}
+    assert read_model("x", stated) == read_model("x", ROW)
+    assert trained_seq_len("x", stated) == 16
+    assert trained_seq_len("x", ROW) is None
+    with pytest.raises(CatalogError, match="model x: train_seq_source is missing"):
+        trained_seq_len("x", {**ROW, "train_seq_len": 16})
+    for wrong in (33, 0, 16.5, True):
+        with pytest.raises(CatalogError, match=r"model x: train_seq_len=.* from 1 to max_seq_len=32"):
+            trained_seq_len("x", {**stated, "train_seq_len": wrong})
+
+
+def test_lengths_of_published_pre_training_are_found_by_any_name() -> None:
+    """DeepSeek-V3, arXiv:2412.19437: 4K; Llama 3.1, arXiv:2407.21783: 8K; both stretched afterwards."""
+    assert catalog.train_seq_len("deepseek-r1") == catalog.train_seq_len("DeepSeek V3") == 4096
+    assert catalog.train_seq_len("llama-3.3-70b") == 8192
+    assert catalog.train_seq_len("mistral-7b") is None
+    assert all(length is None or length <= row.max_seq_len for row, length in each_training_length())
+
+
+def each_training_length() -> list[tuple[ModelSpec, int | None]]:
+    return [(row, catalog.train_seq_len(name)) for name, row in catalog.models().items()]
+
+
+def test_a_users_row_has_its_own_length(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    shape = "".join(f"{key} = {value!r}\n" for key, value in ROW.items()).replace("'", '"')
+    own.write_text(f'[model.mine]\n{shape}train_seq_len = 8\ntrain_seq_source = "me"\n')
+    assert catalog.train_seq_len("mine", own) == 8
+    assert catalog.train_seq_len("llama-2-7b", own) == 4096

@@ -20,7 +20,7 @@ from twobills.errors import CatalogError
 from twobills.specs.chip_rows import read_chip, read_price
 from twobills.specs.hardware import ChipSpec
 from twobills.specs.model import ModelSpec
-from twobills.specs.model_rows import model_aliases, read_model
+from twobills.specs.model_rows import model_aliases, read_model, trained_seq_len
 from twobills.specs.prices import ChipPrice, default_price
 
 THIS_MACHINE_CPU = "cpu-core"
@@ -69,6 +69,15 @@ def model(name: str, extra: Path | None = None) -> ModelSpec:
     rows = models(extra)
     meant = {**_model_aliases(extra), **{_plain(row): row for row in rows}}
     return _find(rows, meant.get(_plain(name), name), "model")
+
+
+def train_seq_len(model_name: str, extra: Path | None = None) -> int | None:
+    """Tokens of a sequence in most of that model's own pre-training; None where its row does not say."""
+    name = model(model_name, extra).name
+    mine = {} if extra is None else {key.lower(): row for key, row in _users(extra, "model").items()}
+    if name in mine:
+        return trained_seq_len(name, mine[name], where=str(extra))
+    return trained_seq_len(name, read_rows("models")[name])
 
 
 def chips(extra: Path | None = None) -> Mapping[str, ChipSpec]:

@@ -14,7 +14,8 @@ from twobills.specs.families import FAMILIES
 from twobills.specs.model import Biases, LatentAttention, ModelSpec, MoE, Norm, Window
 
 _PROVENANCE = ("source", "as_of")
-_BESIDE = {*_PROVENANCE, "aliases", "verified", "published_params", "published_active", "published_note"}
+_TRAINED = {"train_seq_len", "train_seq_source"}
+_BESIDE = {*_PROVENANCE, *_TRAINED, "aliases", "verified", "published_params", "published_active", "published_note"}
 _PARTS = {"biases": Biases, "latent": LatentAttention, "moe": MoE, "window": Window}
 _SHAPE = {field.name for field in fields(ModelSpec)} - {"name"}
 _REQUIRED = tuple(
@@ -51,6 +52,22 @@ def model_aliases(name: str, row: Mapping[str, Any], *, where: str = "models.tom
     if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
         raise CatalogError(f'{where}: model {name}: aliases={aliases!r}: must be a list of texts, like ["..."]')
     return tuple(aliases)
+
+
+def trained_seq_len(name: str, row: Mapping[str, Any], *, where: str = "models.toml") -> int | None:
+    """Tokens of a sequence in most of the model's own pre-training; None where the row does not say.
+
+    Raises CatalogError, naming the file, the row and the key.
+    """
+    what, stated = f"{where}: model {name}", _TRAINED & set(row)
+    if not stated:
+        return None
+    if missing := _TRAINED - stated:
+        raise CatalogError(f"{what}: {missing.pop()} is missing; a training length is stated with where it was read")
+    length, most = row["train_seq_len"], row["max_seq_len"]
+    if not isinstance(length, int) or isinstance(length, bool) or not 1 <= length <= most:
+        raise CatalogError(f"{what}: train_seq_len={length!r}: must be a whole number from 1 to max_seq_len={most}")
+    return length
 
 
 def _completed(what: str, shape: dict[str, Any]) -> dict[str, Any]:
