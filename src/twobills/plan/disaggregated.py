@@ -66,8 +66,13 @@ class DisaggregatedPlan(NamedTuple):
     transfer_bytes: float
     """One prompt's cache."""
     transfer_s: float
+    per_s: float
+    """Requests a second."""
+    served: Served
+    """The pool that writes."""
     steady: Steady
-    """Of one instance that writes, one row."""
+    """Of one instance of it, one row."""
+    speed: ServingRates
     utilization: float
     """Of the busier pool."""
     shares: TokenShares
@@ -122,7 +127,10 @@ def plan_disaggregated(
         read_s=_read_s(pools.prefill),
         transfer_bytes=n_bytes,
         transfer_s=transfer_s,
+        per_s=pools.per_s,
+        served=served,
         steady=served.steady,
+        speed=speed,
         utilization=max(pools.prefill.busy(pools.per_s), pools.decode.busy(pools.per_s)),
         shares=out.shares,
         bill=bill,

@@ -59,6 +59,7 @@ class ServingPlan(NamedTuple):
     """Of one instance, one row."""
     served: Served
     speculated: Speculated | None
+    speed: ServingRates
     bill: Bill
     """Of one day of the reserved machines."""
     figures: ServingFigures
@@ -132,6 +133,7 @@ def plan_serving(
         steady=served.steady,
         served=served,
         speculated=found,
+        speed=speed,
         bill=bill,
         figures=figures_of(outcome_of(served), bill, running),
         n_compared=choice.n_compared,

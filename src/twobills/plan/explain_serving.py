@@ -1,0 +1,79 @@
+"""Where the time of one serving step goes, operation by operation, and what binds each.
+
+The step is the mean one: running sequences with the prompts that take the places of the finished, all pipeline stages
+one after the other, kinds of layers taken together. What neither computes, reads nor sends is the engine's: launching,
+scheduling, sampling.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from twobills.counts.serving_step import serving_step
+from twobills.counts.sharded_step import Transfer, Work
+from twobills.perf.links import transfer_s
+from twobills.perf.serving_step import ServingRates, serving_step_s, serving_work_s
+from twobills.plan.explain import Bound
+from twobills.plan.serving_split import situation_of
+from twobills.plan.steady import Instance
+from twobills.specs.efficiency import OpKind
+from twobills.specs.load import Load
+from twobills.specs.model import ModelSpec
+
+ENGINE = "engine"
+_SEEN = 1e-9
+_KIND_OF_LAYER = re.compile(r" \(\d+\)$")
+
+
+class ServingPart(NamedTuple):
+    """One operation or transfer of a step, all its calls."""
+
+    name: str
+    seconds: float
+    bound_by: str
+    """A ``Bound``'s words, or ``ENGINE``."""
+
+    def to_json(self, step_s: float) -> dict[str, Any]:
+        """Plain JSON, with its share of the step."""
+        share = self.seconds / step_s
+        return {"name": self.name, "step_s": self.seconds, "share_frac": share, "bound_by": self.bound_by}
+
+
+def explain_serving(
+    model: ModelSpec, instance: Instance, rates: ServingRates, load: Load, n_running: float
+) -> list[ServingPart]:
+    """The parts, the longest first; they sum to the step's seconds."""
+    context = load.prompt_tokens + load.answer_tokens / 2
+    n_prompt = n_running * load.prompt_tokens * (1 - load.cached_frac) / load.answer_tokens
+    step = serving_step(model, situation_of(instance, n_running, context, n_prompt, load.prompt_tokens))
+    parts = [ServingPart(w.name, float(serving_work_s(w, rates)[0]), _bound(w, rates)) for w in step.work]
+    parts += [ServingPart(t.name, float(transfer_s(t, rates)[0]), _link(t, rates)) for t in step.transfers]
+    engine = float(serving_step_s(step, rates)[0]) - sum(part.seconds for part in parts)
+    parts.append(ServingPart("launching, scheduling, sampling", max(engine, 0.0), ENGINE))
+    seen = [part for part in _of_all_kinds(parts) if part.seconds > _SEEN * sum(p.seconds for p in parts)]
+    return sorted(seen, key=lambda part: -part.seconds)
+
+
+def _of_all_kinds(parts: list[ServingPart]) -> list[ServingPart]:
+    """Parts of the same name but for the number of their kind of layer, added up; the longest says what binds."""
+    found: dict[str, list[ServingPart]] = {}
+    for part in parts:
+        found.setdefault(_KIND_OF_LAYER.sub("", part.name), []).append(part)
+    return [
+        ServingPart(name, sum(p.seconds for p in same), max(same, key=lambda p: p.seconds).bound_by)
+        for name, same in found.items()
+    ]
+
+
+def _bound(work: Work, rates: ServingRates) -> str:
+    products = work.kind is OpKind.MATMUL
+    flops_per_s = rates.product_flops_per_s if products else rates.attention_flops_per_s
+    computing = float((work.flops / flops_per_s)[0])
+    whole = float((serving_work_s(work, rates) / work.calls)[0])
+    return Bound.COMPUTE.value if computing > 0.5 * whole else Bound.MEMORY.value
+
+
+def _link(transfer: Transfer, rates: ServingRates) -> str:
+    reach = float((transfer.stride * transfer.group)[0])
+    return Bound.FAST_LINKS.value if reach <= float(rates.n_fast) else Bound.NETWORK.value
