@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 
 from twobills.errors import CatalogError, RequestError
+from twobills.flows.asked import parse_chips
 from twobills.flows.chip_terms import chip_terms
-from twobills.flows.plan_training import parse_chips
 from twobills.money.rates import Rates, at_user_price
 from twobills.money.split import Tenure
 from twobills.specs import catalog

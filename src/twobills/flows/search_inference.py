@@ -15,8 +15,8 @@ from typing import Any
 
 from twobills.counts.params import count_params
 from twobills.errors import RequestError, SpecError, TargetError
+from twobills.flows.asked import resolve_model
 from twobills.flows.offered_chips import chip_prices, offered_chips
-from twobills.flows.plan_training import resolve_model
 from twobills.flows.serve_command import PLACEHOLDER, serve_commands, serve_notes
 from twobills.meter.clock import Clock, monotonic
 from twobills.money.rates import Rates
