@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from twobills.counts.params import count_params
+from twobills.flows.asked import resolve_model
 from twobills.flows.life_assumptions import assumptions_of
 from twobills.flows.plan_halves import Served, Trained, served_on_datasheet, trained_on_datasheet
 from twobills.flows.plan_here import served_here, trained_here
-from twobills.flows.plan_training import resolve_model
 from twobills.plan.interval import Interval, Spread
 from twobills.plan.life import HORIZON_YEARS, LifeCase, constant_lives, requests_per_day
 from twobills.plan.life_uncertainty import N_SAMPLES, Band, Doubt, SurveyedLife, survey

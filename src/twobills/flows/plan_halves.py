@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from twobills.errors import RequestError, SpecError
+from twobills.flows.asked import parse_chips, resolve_model
 from twobills.flows.chip_terms import Terms, chip_terms, split_of
-from twobills.flows.plan_training import TrainingRequest, parse_chips, planned_run, resolve_model
+from twobills.flows.plan_training import TrainingRequest, planned_run
 from twobills.flows.training_document import assumptions, run_plan_to_json
 from twobills.money.rates import Rates
 from twobills.plan.interval import Interval, Spread

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from datetime import date
 
+from twobills.flows.asked import quantity, resolve_model
 from twobills.flows.plan_halves import Served, Trained
-from twobills.flows.plan_training import quantity, resolve_model
 from twobills.money.bill import busy_usd
 from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rented
 from twobills.plan.inference import InferencePlan, inference_plan_to_json, plan_inference, serving_log_sigma
