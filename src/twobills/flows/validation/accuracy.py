@@ -55,7 +55,7 @@ def _head(calibration: Calibration) -> Lines:
     yield "A row is forecast from its inputs only: model, chips, batch, lengths, formats, parallel plan and software as"
     yield "far as they are stated, the rest chosen by the planner. Errors are forecast / measured - 1, of tokens per"
     yield "second and chip, of chip-hours, or of whatever a serving row timed. *Left out*: forecast by a calibration"
-    yield f"fitted without that row's source. Training has {calibration.n_parameters} fitted numbers, serving at most 30,"
+    yield f"fitted without that row's source. Training has {calibration.n_parameters} fitted numbers, serving up to 30,"
     yield "keyed by kind of operation, hardware family and software, never by model, chip or source."
     yield ""
     yield f"MFU: {MFU_CONVENTION}, over the 16-bit dense peak."
