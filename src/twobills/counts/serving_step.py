@@ -133,12 +133,14 @@ def _product(p: Projection, kind: LayerKind, s: Situations, suffix: str) -> Work
 
 
 def _experts(p: Projection, kind: LayerKind, s: Situations, suffix: str) -> Work:
-    """All experts of one chip in one grouped call: those are read that at least one token is routed to."""
-    tokens = s.n_decode + s.n_prompt
+    """All experts of one chip in one grouped call: those are read that at least one token is routed to.
+
+    Attention ranks beyond those that share the experts out have copies of their own, and send them their own tokens.
+    """
     ranks = _expert_ranks(s)
+    tokens = (s.n_decode + s.n_prompt) * ranks / (s.tp * s.dp)
+    touched = 1 - (1 - p.n_active / p.n_stored) ** tokens
     held = p.weights / ranks
-    routed = tokens * p.n_active / p.n_stored
-    touched = 1 - np.exp(-np.maximum(routed, 1e-12)) if p.n_stored > 1 else s.column(1)
     flops = 2 * tokens * p.active_weights / ranks
     moved = tokens * p.n_active * (p.rows + p.columns) / ranks * _HALF
     return _work(p.name + suffix, OpKind.MATMUL, s, flops, held * touched * s.weight_bytes + moved, kind)
@@ -193,8 +195,8 @@ def _layer_transfers(model: ModelSpec, kind: LayerKind, s: Situations, suffix: s
             place=Place.LAYERS,
             hidden=Hidden.NOTHING,
             bytes=activation,
-            calls=2.0 * kind.n_layers * (s.dp > 1),
-            group=s.dp,
+            calls=s.column(2 * kind.n_layers),
+            group=np.clip(s.ep / s.tp, 1, s.dp),
             stride=s.tp,
             copies=kind.n_active_experts,
             most_domains=kind.n_active_groups or np.inf,
