@@ -30,6 +30,8 @@ from twobills.units import TERA, show_count
 
 COLUMNS = ("source", "model", "seq_len", "n_chips", "chip", "parallelism", "note")
 MEASURED = ("tokens_per_s_per_chip", "tokens_per_s_total", "seqs_per_s", "tflops_per_chip", "mfu", "hfu")
+MOST, MOST_LAYERS = 1e9, 1e4
+"""Of chips, tokens in a sequence, features; of layers. More is a mistake in the table."""
 SHAPE_TOLERANCE = 0.25
 """A shape that counts to so much more or less than the row's parameters is not the model's: experts, for one."""
 _RECOMPUTE = {
@@ -144,7 +146,11 @@ def model_of(row: Mapping[str, str]) -> ModelSpec:
 
     Raises CatalogError or DataError.
     """
-    n_layers, d_model, n_heads = stated = tuple(int(number(row, key) or 0) for key in ("layers", "d_model", "n_heads"))
+    n_layers, d_model, n_heads = stated = (
+        whole(row, "layers", MOST_LAYERS, blank=0),
+        whole(row, "d_model", blank=0),
+        whole(row, "n_heads", blank=0),
+    )
     named = named_model(row["model"])
     if named is not None and all(
         n in (0, ours) for n, ours in zip(stated, (named.n_layers, named.d_model, named.n_heads), strict=True)
@@ -230,7 +236,7 @@ def fixed_of(row: Mapping[str, str]) -> Fixed:
     zero = _SHARDING.get(row.get("sharding", "").lower())
     if zero is None and "fsdp" in degrees:
         zero = Zero.PARAMETERS
-    micro = number(row, "micro_batch")
+    micro = number(row, "micro_batch") or None
     local = re.search(r"local batch (\d+)", row.get("note", ""))
     if micro is None and local and "pp" not in degrees:
         micro = float(local.group(1))
@@ -253,6 +259,8 @@ def fixed_of(row: Mapping[str, str]) -> Fixed:
 def _degrees(parallelism: str) -> dict[str, int]:
     """``TP8 PP16 CP1 DP64`` as numbers; a bare FSDP says that there is nothing else."""
     found = {name.lower(): int(n) for name, n in _DEGREE.findall(parallelism)}
+    if 0 in found.values():
+        raise DataError(f"parallelism={parallelism!r}: degrees must be at least 1")
     if not found and re.search(r"\b(FSDP|HSDP|DDP)\b", parallelism, re.IGNORECASE):
         found["fsdp"] = 0
     return found
@@ -312,11 +320,13 @@ def needed(row: Mapping[str, str], key: str) -> float:
     return value
 
 
-def whole(row: Mapping[str, str], key: str) -> int:
-    """A cell that must hold a whole number of at least 1. Raises DataError."""
+def whole(row: Mapping[str, str], key: str, most: float = MOST, *, blank: int | None = None) -> int:
+    """A cell that holds a whole number of at least 1, or ``blank`` if it may be empty. Raises DataError."""
+    if blank is not None and not row.get(key):
+        return blank
     value = needed(row, key)
-    if value < 1 or value != int(value):
-        raise DataError(f"{key}={row[key]!r}: must be a whole number of at least 1")
+    if not 1 <= value <= most or value != int(value):
+        raise DataError(f"{key}={row[key]!r}: must be a whole number of at least 1, at most {most:g}")
     return int(value)
 
 

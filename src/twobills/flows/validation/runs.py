@@ -25,6 +25,7 @@ from twobills.flows.validation.rows import (
     number,
     stack_of,
     trained_at,
+    whole,
 )
 from twobills.flows.validation.score import Scored
 from twobills.money.rates import Rates
@@ -106,13 +107,13 @@ def forecast_run(row: Mapping[str, str], calibration: Calibration) -> Scored:
 
 def _planned(row: Mapping[str, str], calibration: Calibration) -> tuple[RunPlan, str | None]:
     """The run, and why the degrees of parallelism that the row states were not taken, if they were not."""
-    seq_len = int(number(row, "seq_len") or ASSUMED_SEQ_LEN)
+    seq_len = whole(row, "seq_len", blank=ASSUMED_SEQ_LEN)
     model = trained_at(_model(row, seq_len), seq_len)
     n_tokens = needed(row, "tokens")
     fp8 = "fp8" in row.get("precision", "").lower()
     chip = catalog.chip(row["chip"])
     degrees = fixed_of(row)
-    cluster = ClusterSpec(chip=chip, n_chips=int(number(row, "n_chips") or 0) or 1)
+    cluster = ClusterSpec(chip=chip, n_chips=whole(row, "n_chips", blank=1))
     if not row["n_chips"]:
         cluster = ClusterSpec(chip=chip, n_chips=_assumed_chips(model, n_tokens, seq_len, cluster, degrees))
     run = TrainingRun(
