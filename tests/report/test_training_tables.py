@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from twobills.flows.plan_training import TrainingRequest, plan_training_document
+from twobills.flows.plan_training import TrainingRequest
+from twobills.flows.training_bill import plan_training_document
 from twobills.report import training_sentences as sentences
 from twobills.report import training_tables as tables
 from twobills.report.tables import Table

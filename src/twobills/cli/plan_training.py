@@ -86,7 +86,8 @@ def plan_training(
     """Predict the training bill of any model on any chips, each figure with its interval."""
     from twobills.cli.screen import print_json, print_table, say
     from twobills.errors import RequestError
-    from twobills.flows.plan_training import TrainingRequest, plan_training_document
+    from twobills.flows.plan_training import TrainingRequest
+    from twobills.flows.training_bill import plan_training_document
     from twobills.plan.space import Fixed
     from twobills.report import training_sentences as sentences
     from twobills.report import training_tables as tables

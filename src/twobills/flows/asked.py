@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from twobills.errors import CatalogError, RequestError
 from twobills.specs import catalog
 from twobills.specs.hf import read_config
 from twobills.specs.model import ModelSpec
-from twobills.units import parse_count
+from twobills.units import BITS_PER_BYTE, GIGA, parse_count
+
+MOST_TOKENS, MOST_CHIPS = 1e18, 10**8
+"""More than a thousand times what anybody trains on, or with: a slip of the pen."""
 
 
 def resolve_model(name: str, catalog_file: Path | None = None) -> ModelSpec:
@@ -18,6 +22,7 @@ def resolve_model(name: str, catalog_file: Path | None = None) -> ModelSpec:
         return read_config(path / "config.json")
     if path.is_file():
         return read_config(path)
+    catalog.models(catalog_file)  # a file that cannot be read says so itself
     try:
         return catalog.model(name, catalog_file)
     except CatalogError as error:
@@ -30,15 +35,18 @@ def parse_chips(text: str) -> tuple[str, int]:
     if "," in text:
         raise RequestError(f"--chips {text!r}: one kind of chip trains one run; several are for `search training`")
     try:
-        n_chips = int(parse_count(count)) if colon else 1
+        n_chips = parse_count(count) if colon else 1
     except ValueError:
         n_chips = 0
-    if n_chips < 1 or not name:
-        raise RequestError(f"--chips {text!r}: write it as NAME:COUNT, like h100-sxm:1024")
-    return name, n_chips
+    if n_chips <= 0 or n_chips % 1 or not name:
+        whole = " in whole chips" if n_chips % 1 else ""
+        raise RequestError(f"--chips {text!r}: write it as NAME:COUNT{whole}, like h100-sxm:1024")
+    if n_chips > MOST_CHIPS:
+        raise RequestError(f"--chips {text!r}: at most {MOST_CHIPS:,} chips")
+    return name, int(n_chips)
 
 
-def quantity(option: str, text: str) -> float:
+def quantity(option: str, text: str, at_most: float = math.inf) -> float:
     """A count that an option gives, above 0. Raises RequestError, naming the option."""
     try:
         value = parse_count(text)
@@ -46,4 +54,15 @@ def quantity(option: str, text: str) -> float:
         raise RequestError(f"{option} {error}") from None
     if value <= 0:
         raise RequestError(f"{option} {text}: must be above 0")
+    if value > at_most:
+        raise RequestError(f"{option} {text}: must be at most {at_most:g}")
     return value
+
+
+def network_bytes_per_s(gbps: float | None) -> float | None:
+    """Of ``--network-gbps``; None where it is not given. Raises RequestError."""
+    if gbps is None:
+        return None
+    if not 0 < gbps < math.inf:
+        raise RequestError(f"--network-gbps {gbps:g}: must be a number above 0")
+    return gbps * GIGA / BITS_PER_BYTE

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twobills.errors import CatalogError, SpecError
+from twobills.errors import CatalogError, RequestError, SpecError
 from twobills.money.bill import Bill
 from twobills.money.owned import OwnedChip, Ownership, owned, ownership
 from twobills.money.rates import Rates, at_user_price, rented
@@ -19,7 +19,10 @@ from twobills.specs import catalog
 from twobills.specs.hardware import ChipSpec
 from twobills.specs.prices import ChipPrice, PriceKind, default_price
 from twobills.specs.running import Running, silicon_costs
+from twobills.units import DAYS_PER_YEAR, JOULES_PER_KWH, SECONDS_PER_DAY
 
+MOST_USD_PER_CHIP_HOUR = 1e6
+"""Ten thousand times the dearest there is: a slip of the pen."""
 WHOLE_SERVER_WORDS = ("box", "DGX", "server")
 """In the note of a chip's list price: it is a share of a whole server's, so nothing comes on top for the server."""
 
@@ -55,6 +58,7 @@ def chip_terms(
             raise SpecError(f"chip {chip.name}: {reason}, so owning it cannot be priced; give it in a --catalog file")
         return Terms(owned(cost, as_of=chip.list_price_as_of or chip.as_of), Tenure.OWNED, cost, reason)
     if usd_per_chip_hour is not None:
+        check_price(usd_per_chip_hour)
         rates = at_user_price(usd_per_chip_hour, as_of=date.today().isoformat())
         return Terms(rates, Tenure.RENTED, cost, reason)
     if kind is None and cost is not None and not catalog.chip_prices(chip.name, catalog_file):
@@ -62,6 +66,22 @@ def chip_terms(
         nobody = f"nobody's rent of it is in the catalogue, so priced as owned: {rates.source}"
         return Terms(replace(rates, source=nobody, assumed=True), Tenure.OWNED, cost, reason)
     return Terms(rented(_price(chip, kind, catalog_file)), Tenure.RENTED, cost, reason)
+
+
+def check_price(usd_per_chip_hour: float) -> None:
+    """Raises RequestError for what is no price of an hour of a chip."""
+    if not 0 <= usd_per_chip_hour <= MOST_USD_PER_CHIP_HOUR:
+        most = f"{MOST_USD_PER_CHIP_HOUR:,.0f}"
+        raise RequestError(f"--usd-per-chip-hour {usd_per_chip_hour:g}: must be a number of dollars from 0 to {most}")
+
+
+def owning_words(running: Running) -> list[str]:
+    """In words, by what it is reckoned what owning a chip costs; a user's own figures are no assumption."""
+    shown = {
+        "electricity_usd_per_j": f"electricity at ${running.electricity_usd_per_j * JOULES_PER_KWH:.3g} a kWh",
+        "life_s": f"chips written off in {running.life_s / SECONDS_PER_DAY / DAYS_PER_YEAR:.3g} years",
+    }
+    return [words for name, words in shown.items() if running.is_default(name)]
 
 
 def split_of(bill: Bill, chip: ChipSpec, terms: Terms) -> dict[str, Any] | None:

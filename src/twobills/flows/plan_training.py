@@ -6,15 +6,15 @@ the model's own pre-training where that is known, the catalogue's price. ``flows
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twobills.counts.llama_shape import llama_shape
 from twobills.counts.params import sparsity
-from twobills.errors import CatalogError, RequestError, SpecError
+from twobills.errors import RequestError, SpecError
+from twobills.flows.asked import MOST_TOKENS, network_bytes_per_s, parse_chips, quantity, resolve_model
 from twobills.flows.chip_terms import Terms, chip_terms
 from twobills.plan.global_batch import default_global_batch, sharable_batch
 from twobills.plan.space import Fixed
@@ -23,19 +23,15 @@ from twobills.specs import catalog
 from twobills.specs.calibration import published_calibration
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.dtype import DType
-from twobills.specs.hf import read_config
 from twobills.specs.model import ModelSpec
 from twobills.specs.parallel import Stack
 from twobills.specs.prices import PriceKind
 from twobills.specs.run import JobKind, TrainingRun
 from twobills.specs.running import Running, default_running
-from twobills.units import BITS_PER_BYTE, GIGA, SECONDS_PER_HOUR, parse_count
+from twobills.units import SECONDS_PER_HOUR
 
 MAX_SEQ_LEN = 8192
 """The default training sequence is at most so long, where the model's own is not known."""
-MOST_TOKENS, MOST_CHIPS = 1e18, 10**8
-"""More than ten thousand times what anybody trained on, or with: a slip of the pen."""
-
 DEFAULT_LORA_RANK = 16
 _EXCLUSIVE = (
     ("--batch-tokens", "--batch-size"),
@@ -101,6 +97,45 @@ def planned_run(asked: TrainingRequest) -> PlannedRun:
     return PlannedRun(plan, terms)
 
 
+def usual_seq_len(name: str | None, model: ModelSpec, catalog_file: Path | None = None) -> int:
+    """Tokens of a training sequence where nobody says: as in the model's own pre-training, else up to 8192.
+
+    ``name``: what the user wrote for the model; a path's model is not the catalogue's, whatever it is called.
+    """
+    known = None if name is None or Path(name).exists() else catalog.train_seq_len(name, catalog_file)
+    return known or min(model.max_seq_len, MAX_SEQ_LEN)
+
+
+def shared_batch(
+    model: ModelSpec, n_tokens: float, seq_len: int, chip_counts: Sequence[int], batch_tokens: str | None
+) -> int:
+    """Sequences of a step: near what is wanted in tokens, or what is usual, and such that the chips can share them."""
+    wanted: float = default_global_batch(n_tokens, seq_len, max(chip_counts), sparsity=sparsity(model))
+    if batch_tokens is not None:
+        wanted = quantity("--batch-tokens", batch_tokens, MOST_TOKENS) / seq_len
+    found = sharable_batch(wanted, chip_counts)
+    return found if wanted * seq_len > n_tokens else min(found, max(1, int(n_tokens // seq_len)))
+
+
+def operated(*, pue: float | None, mtbf_hours: float | None, evaluation_frac: float | None = None) -> Running:
+    """The usual operation but for what is given. Raises RequestError, naming the option."""
+    running = default_running()
+    mtbf_s = None if mtbf_hours is None else mtbf_hours * SECONDS_PER_HOUR
+    for option, given, name, value in (
+        ("--pue", pue, "pue", pue),
+        ("--mtbf-hours", mtbf_hours, "mtbf_chip_s", mtbf_s),
+        ("--evaluate-frac", evaluation_frac, "evaluation_frac", evaluation_frac),
+    ):
+        if value is None:
+            continue
+        try:
+            change: dict[str, Any] = {name: value}
+            running = replace(running, **change)
+        except SpecError as error:
+            raise RequestError(f"{option} {given:g}:{str(error).partition(':')[2]}") from None
+    return running
+
+
 def _model(asked: TrainingRequest) -> ModelSpec:
     if (asked.model is None) == (asked.params is None):
         raise RequestError("MODEL or --params: give a model or a size like 8e9, one of the two")
@@ -136,7 +171,7 @@ def _lora_rank(asked: TrainingRequest, model: ModelSpec) -> int | None:
         return min(DEFAULT_LORA_RANK, model.d_model) if asked.job is JobKind.LORA else None
     if asked.lora_rank > model.d_model:
         raise RequestError(
-            f"--lora-rank {asked.lora_rank}: above d_model={model.d_model} of {model.name}, so no smaller than its matrices"
+            f"--lora-rank {asked.lora_rank}: above d_model={model.d_model} of {model.name}; smaller adapters do"
         )
     return asked.lora_rank
 

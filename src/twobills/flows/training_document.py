@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,13 +13,16 @@ from twobills.counts.flops import MFU_CONVENTION
 from twobills.counts.params import count_params
 from twobills.plan.chosen_step import ChosenStep
 from twobills.plan.evaluate import FRAGMENTED_FRAC, RESERVED_BYTES, Evaluated
+from twobills.plan.failures import FULL_PAUSES_S, NO_PAUSE_S
 from twobills.plan.interval import Interval
 from twobills.plan.training import RunPlan, server_watts
 from twobills.specs.calibration import Calibration
 from twobills.specs.cluster import ClusterSpec
-from twobills.specs.hardware import Role, peak_name
+from twobills.specs.dtype import DType
+from twobills.specs.hardware import ChipSpec, Role, peak_name
 from twobills.specs.model import ModelSpec
 from twobills.specs.run import JobKind
+from twobills.specs.running import Running
 from twobills.units import JOULES_PER_KWH, SECONDS_PER_DAY, SECONDS_PER_HOUR, show_bytes, show_frac, show_seconds
 
 HFU_CONVENTION = "executed FLOPs: model FLOPs and what is computed again, attention's backward pass as 2.5 forward ones"
@@ -27,11 +31,19 @@ _RUNNING_WORDS: Mapping[str, tuple[str, Callable[[float], str]]] = {
     "restart_s": ("from a failure to training again", show_seconds),
     "checkpoint_copy_bytes_per_s": ("a checkpoint out of a chip, a second", show_bytes),
     "evaluation_frac": ("evaluation over training time", show_frac),
-    "pauses_frac": ("rollbacks, debugging and waiting over wall time", show_frac),
     "mean_draw_frac": ("mean power over rated power", show_frac),
     "utilization_frac": ("owned hours that are used", show_frac),
 }
 """What may be assumed of how machines are run: in words, and how it is shown."""
+_FIGURE_WORDS: Mapping[str, str] = {
+    "memory_bytes": "memory",
+    "memory_bytes_per_s": "memory bandwidth",
+    "scaleup_chips": "how many chips the fast links join",
+    "scaleup_bytes_per_s": "speed of the fast links",
+    "scaleout_bytes_per_s": "network (--network-gbps)",
+    **{peak_name(dtype): f"peak in {dtype}" for dtype in DType},
+}
+"""What a forecast reads of a data sheet, in words."""
 
 
 def run_plan_to_json(plan: RunPlan) -> dict[str, Any]:
@@ -132,17 +144,54 @@ def assumptions(plan: RunPlan, calibration: Calibration) -> list[str]:
             for name, (words, show) in _RUNNING_WORDS.items()
             if plan.running.is_assumed(name)
         ),
+        *_about_operation(plan),
         *_about_job(plan),
     ]
 
 
+def about_family(chip: ChipSpec, calibration: Calibration) -> str | None:
+    """In words, whose speed stands in for a chip of a family that was not among the rows fitted; None for others."""
+    if chip.family in calibration.matmul_frac:
+        return None
+    return f"speed of {chip.family or 'this kind of chip'}: the mean of the families that were fitted, a wider interval"
+
+
+def about_pauses(running: Running) -> str:
+    """In words, what rollbacks, debugging and waiting take, and of which runs."""
+    whole, none = (show_seconds(seconds) for seconds in (FULL_PAUSES_S, NO_PAUSE_S))
+    return (
+        f"rollbacks, debugging and waiting: {show_frac(running.pauses_frac)} of the other time in runs of {whole} or "
+        f"more, nothing in runs of up to {none}"
+    )
+
+
+def about_failures(running: Running) -> str:
+    """In words, how often chips fail; or that they do not, and what of the interval that leaves as it is."""
+    if math.isinf(running.mtbf_chip_s):
+        return (
+            "nothing fails: the expected hours are fewer for it, the intervals as wide as they were, since the "
+            "published runs behind them did fail"
+        )
+    return f"a failure of one chip every {show_seconds(running.mtbf_chip_s)}"
+
+
+def _about_operation(plan: RunPlan) -> Iterator[str]:
+    running = plan.running
+    if running.is_default("mtbf_chip_s") or math.isinf(running.mtbf_chip_s):
+        yield about_failures(running)
+    if running.pauses_frac and running.is_default("pauses_frac"):
+        yield about_pauses(running)
+    if plan.figures.facility_j and running.is_default("pue"):
+        yield f"PUE (facility over IT power): {running.pue:g}"
+
+
 def _about_speed(plan: RunPlan, calibration: Calibration) -> Iterator[str]:
-    sigma, family = float(plan.step.rates.log_sigma), plan.cluster.chip.family
+    sigma = float(plan.step.rates.log_sigma)
     yield f"speed: data sheet times fractions fitted to published runs, forecasts miss log-normally, sigma {sigma:g}"
     low, high = show_frac(1 - calibration.run_low), show_frac(calibration.run_high - 1)
     yield f"interval of the run: published runs took from {low} less to {high} more hours than such forecasts"
-    if family not in calibration.matmul_frac:
-        yield f"speed of {family or 'this kind of chip'}: the mean of the families that were fitted, a wider interval"
+    if family := about_family(plan.cluster.chip, calibration):
+        yield family
     yield f"software: {plan.run.stack}"
     reserved = f"{show_bytes(RESERVED_BYTES)} and {show_frac(FRAGMENTED_FRAC)} of a chip's memory"
     yield f"memory: {reserved} are taken by buffers and fragments"
@@ -163,7 +212,8 @@ def _about_chip(plan: RunPlan) -> Iterator[str]:
     if not chip.verified:
         yield f"data sheet of {chip.name}: its source was not opened"
     elif doubtful := [name for name in read if name in chip.unverified]:
-        yield f"data sheet of {chip.name}: {', '.join(doubtful)} remembered, not read in a source"
+        words = ", ".join(_FIGURE_WORDS.get(name, name) for name in doubtful)
+        yield f"data sheet of {chip.name}: {words} remembered, not read in a source"
 
 
 def _about_job(plan: RunPlan) -> Iterator[str]:

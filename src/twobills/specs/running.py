@@ -108,8 +108,12 @@ class Running:
 
     def is_assumed(self, name: str) -> bool:
         """Whether a figure is our assumption: the user's own is not."""
+        return self.is_default(name) and self.facts[name].assumed
+
+    def is_default(self, name: str) -> bool:
+        """Whether a figure is what it is where nobody says anything."""
         fact = self.facts.get(name)
-        return fact is not None and fact.assumed and fact.value == getattr(self, name)
+        return fact is not None and fact.value == getattr(self, name)
 
     def source(self, name: str) -> str:
         """Where a figure comes from."""
