@@ -18,6 +18,7 @@ from scipy.optimize import least_squares
 from twobills.flows.validation.score import Scored
 from twobills.flows.validation.serving import SETTLED, counted, forecast_serving, forecasts
 from twobills.flows.validation.serving_rows import ServingRow
+from twobills.specs.engine import Engine
 from twobills.specs.serving_calibration import ServingCalibration, flatten, unflatten
 
 PLAUSIBLE: Mapping[str, tuple[float, float]] = {
@@ -79,28 +80,30 @@ def refit_serving(
 ) -> ServingCalibration:
     """Fitted, its expected error between that of the rows fitted and that of rows whose source was left out."""
     found = fit_serving(rows, start)
-    inside, outside = (_log_sigma(each) for each in (forecast_serving(rows, found), left_out_serving(rows, found)))
-    return replace(found, log_sigma=math.sqrt(inside * outside), log_sigma_unseen=outside, source=source, as_of=as_of)
+    inside, outside = forecast_serving(rows, found), left_out_serving(rows, found)
+    engines = sorted({row.engine for row in rows})
+    sigma = {engine.value: math.sqrt(_log_sigma(inside, engine) * _log_sigma(outside, engine)) for engine in engines}
+    return replace(found, log_sigma=sigma, log_sigma_unseen=_log_sigma(outside), source=source, as_of=as_of)
 
 
 def serving_toml(calibration: ServingCalibration) -> str:
     """The file that ``specs.serving_calibration`` reads."""
     values = flatten(calibration)
     head = [f"{name} = {value:.4g}" for name, value in values.items() if "." not in name]
-    spreads = [f"{name} = {getattr(calibration, name):.4g}" for name in ("log_sigma", "log_sigma_unseen")]
     lines = [
         "# What chips and engines achieve in serving; specs/serving_calibration.py says what each number means.",
         f"# {len(values)} numbers, fitted by `twobills validate inference ... --calibrate FILE`.",
         "",
         "[serving]",
         *head,
-        *spreads,
+        f"log_sigma_unseen = {calibration.log_sigma_unseen:.4g}",
         f'source = "{calibration.source}"',
         f'as_of = "{calibration.as_of}"',
     ]
     for table in dict.fromkeys(name.partition(".")[0] for name in values if "." in name):
         keys = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{table}.")}
         lines += ["", f"[serving.{table}]", *(f"{key} = {value:.4g}" for key, value in keys.items())]
+    lines += ["", "[serving.log_sigma]", *(f"{key} = {value:.4g}" for key, value in calibration.log_sigma.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -117,6 +120,8 @@ def _most(name: str) -> float:
     return math.log(0.98) if kind.endswith("_frac") else math.inf
 
 
-def _log_sigma(scored: Sequence[Scored]) -> float:
-    errors = [abs(math.log(row.forecast / row.measured)) for row in scored if row.forecast > 0]
+def _log_sigma(scored: Sequence[Scored], engine: Engine | None = None) -> float:
+    """What holds nine in ten of the errors, of one class of engine or of all."""
+    of_engine = [row for row in scored if engine is None or row.detail["engine"] == engine.value]
+    errors = [abs(math.log(row.forecast / row.measured)) for row in of_engine if row.forecast > 0]
     return float(np.quantile(errors, 0.9)) / Z95

@@ -110,7 +110,7 @@ def plan_disaggregated(
     speed = serving_rates(cluster, engine, weight_format.compute, calibration)
     offer = PoolOffer(model, load, cluster, speed, weight_format, kv_format, prefill, decode)
     pools = matched(offer)
-    served = _served(offer, pools, log_sigma_of(cluster, calibration))
+    served = _served(offer, pools, log_sigma_of(cluster, engine, calibration))
     n_bytes = float(np.max(kv_cache_bytes(model, load.prompt_tokens, kv_format.bytes_per_weight)))
     transfer_s = n_bytes / _transfer_bytes_per_s(speed, pools)
     bill = price(_usage(offer, pools, served, running), rates)
@@ -135,7 +135,7 @@ def plan_disaggregated(
         shares=out.shares,
         bill=bill,
         figures=figures_of(out, bill, running),
-        assumed=tuple(_assumed(offer, pools, calibration)),
+        assumed=tuple(_assumed(offer, pools, engine, calibration)),
     )
 
 
@@ -240,8 +240,8 @@ def _chips_spread(pools: Matched, log_sigma: float) -> Spread:
     return Spread(sum(part * s.low for part, s in spreads), sum(part * s.high for part, s in spreads))
 
 
-def _assumed(offer: PoolOffer, pools: Matched, calibration: ServingCalibration) -> Iterator[str]:
-    yield from about_speed(offer.cluster, offer.weights, calibration, more_than_one=True)
+def _assumed(offer: PoolOffer, pools: Matched, engine: Engine, calibration: ServingCalibration) -> Iterator[str]:
+    yield from about_speed(offer.cluster, offer.weights, engine, calibration, more_than_one=True)
     left = offer.cluster.n_chips - pools.prefill.n_chips - pools.decode.n_chips
     unused = f"; {left:,} of the offered chips are not needed and not paid for" if left else ""
     if offer.load.requests_per_s is not None:

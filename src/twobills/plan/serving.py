@@ -35,7 +35,7 @@ from twobills.specs.engine import Engine
 from twobills.specs.load import Load
 from twobills.specs.model import ModelSpec
 from twobills.specs.running import Running
-from twobills.specs.serving_calibration import ServingCalibration
+from twobills.specs.serving_calibration import ServingCalibration, of_engine, sigma_of
 from twobills.specs.weight_format import WeightFormat
 from twobills.units import show_bytes, show_frac
 
@@ -115,7 +115,7 @@ def plan_serving(
         instance=choice.instance,
         steady=choice.steady,
         shares=split_step(model, choice.instance, speed, load, float(choice.steady.n_running[0])),
-        log_sigma=log_sigma_of(cluster, calibration),
+        log_sigma=log_sigma_of(cluster, engine, calibration),
     )
     found = None
     if speculation is not None:
@@ -137,7 +137,7 @@ def plan_serving(
         bill=bill,
         figures=figures_of(outcome_of(served), bill, running),
         n_compared=choice.n_compared,
-        assumed=tuple(_assumed(served, cluster, weight_format, calibration)),
+        assumed=tuple(_assumed(served, cluster, weight_format, engine, calibration)),
     )
 
 
@@ -193,20 +193,19 @@ def format_on(cluster: ClusterSpec, weights: str) -> WeightFormat:
     return found
 
 
-def log_sigma_of(cluster: ClusterSpec, calibration: ServingCalibration) -> float:
+def log_sigma_of(cluster: ClusterSpec, engine: Engine, calibration: ServingCalibration) -> float:
     """How far a forecast of these chips misses; wider for a family that was not among the rows fitted."""
     group = product_group(cluster.chip)
-    seen = group in calibration.product_frac and group != "other"
-    return calibration.log_sigma if seen else calibration.log_sigma_unseen
+    return sigma_of(calibration, engine, "not fitted" if group == "other" else group)
 
 
 def about_speed(
-    cluster: ClusterSpec, weights: WeightFormat, calibration: ServingCalibration, *, more_than_one: bool
+    cluster: ClusterSpec, weights: WeightFormat, engine: Engine, calibration: ServingCalibration, *, more_than_one: bool
 ) -> Iterator[str]:
     """What is assumed of the chips, in words."""
-    chip, sigma = cluster.chip, log_sigma_of(cluster, calibration)
+    chip, sigma = cluster.chip, log_sigma_of(cluster, engine, calibration)
     yield f"speed: data sheet times fractions fitted to published figures, forecasts miss log-normally, sigma {sigma:g}"
-    if sigma != calibration.log_sigma:
+    if sigma != of_engine(calibration.log_sigma, engine):
         yield f"speed of {chip.family or chip.name}: the mean of the families that were fitted, a wider interval"
     if only_sram(cluster):
         yield f"all {show_bytes(cluster.memory_bytes)} of each {chip.name} hold weights and cache"
@@ -219,9 +218,9 @@ def about_speed(
 
 
 def _assumed(
-    served: Served, offered: ClusterSpec, weights: WeightFormat, calibration: ServingCalibration
+    served: Served, offered: ClusterSpec, weights: WeightFormat, engine: Engine, calibration: ServingCalibration
 ) -> Iterator[str]:
-    yield from about_speed(offered, weights, calibration, more_than_one=served.cluster.n_chips > 1)
+    yield from about_speed(offered, weights, engine, calibration, more_than_one=served.cluster.n_chips > 1)
     left = offered.n_chips - served.n_chips
     unused = f"{left:,} of the offered chips are not needed and not paid for" if left else ""
     if served.n_needed is not None:

@@ -11,7 +11,7 @@ from twobills.plan.serving_one_pool import NO_POOL, Candidates
 from twobills.plan.serving_priced import Priced
 from twobills.plan.serving_space import ServingOffer, Space
 from twobills.specs.load import Load
-from twobills.specs.serving_calibration import ServingCalibration
+from twobills.specs.serving_calibration import ServingCalibration, sigma_of
 from twobills.specs.weight_format import WeightFormat
 from twobills.units import MEGA
 
@@ -80,8 +80,7 @@ def found_serving(space: Space, load: Load, calibration: ServingCalibration, fou
     row = Candidates._make(column[k] for column in found.rows)
     layout, reading = int(row.layout), int(row.reading)
     offer = space.offers[int(found.offer[k])]
-    seen = product_group(offer.cluster.chip) in calibration.product_frac
-    sigma = calibration.log_sigma if seen else calibration.log_sigma_unseen
+    sigma = sigma_of(calibration, space.engine, product_group(offer.cluster.chip))
     usd = float(found.usd_per_token[k])
     tokens_per_s = float(row.answers_per_s) * load.answer_tokens
     return FoundServing(

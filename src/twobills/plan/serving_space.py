@@ -72,6 +72,7 @@ class Space(NamedTuple):
     offers: tuple[ServingOffer, ...]
     weights: tuple[WeightFormat, ...]
     kvs: tuple[WeightFormat, ...]
+    engine: Engine
     rates: ServingRates
     """A row for each offer and weight format, formats fastest."""
     layouts: Layouts
@@ -116,11 +117,7 @@ def serving_space(
     for offer in offers:
         _check_links(offer.cluster)
     weights = tuple(dict.fromkeys(each for offer in offers for each in offer.weights))
-    rates = [
-        serving_rates(offer.cluster, engine, each.compute, calibration)
-        for offer in offers
-        for each in weights
-    ]
+    rates = [serving_rates(offer.cluster, engine, each.compute, calibration) for offer in offers for each in weights]
     rows = [
         (i, weights.index(each), kv, *degrees)
         for i, offer in enumerate(offers)
@@ -130,7 +127,7 @@ def serving_space(
     ]
     offer_of, weights_of, kv_of, tp, pp, ep, dp = np.array(rows, dtype=np.float64).T
     layouts = Layouts(offer_of.astype(np.intp), weights_of.astype(np.intp), kv_of.astype(np.intp), tp, pp, ep, dp)
-    return Space(model, tuple(offers), weights, tuple(kvs), rates_table(rates), layouts)
+    return Space(model, tuple(offers), weights, tuple(kvs), engine, rates_table(rates), layouts)
 
 
 def batches(layouts: Layouts, most_running: Column, *, most_sequences: int = MOST_SEQUENCES) -> tuple[Rows, Column]:

@@ -47,8 +47,11 @@ class ServingCalibration:
     """Bandwidth of collectives."""
     message_s: float
     """Each collective, for every doubling of its ranks."""
-    log_sigma: float
+    log_sigma: Mapping[str, float]
+    """Standard deviation of ln(actual / forecast) by class of engine, between that of rows fitted and of rows whose
+    source was left out; no parameters."""
     log_sigma_unseen: float
+    """The same of all rows of a source left out: for a hardware family that was not fitted."""
     source: str
     as_of: str
 
@@ -102,6 +105,12 @@ def unflatten(values: Mapping[str, float], like: ServingCalibration) -> ServingC
         else:
             fields[head] = value
     return ServingCalibration(**fields)
+
+
+def sigma_of(calibration: ServingCalibration, engine: Engine, family: str) -> float:
+    """Standard deviation of ln(actual / forecast) to expect of an engine on a group of hardware families."""
+    own = of_engine(calibration.log_sigma, engine)
+    return own if family in calibration.product_frac else max(own, calibration.log_sigma_unseen)
 
 
 @cache

@@ -20,7 +20,7 @@ from twobills.perf.serving_step import ServingRates, product_group, rates_table,
 from twobills.plan.interval import around
 from twobills.plan.steady import Instance, most_running, steady_state
 from twobills.specs.load import Load
-from twobills.specs.serving_calibration import ServingCalibration
+from twobills.specs.serving_calibration import ServingCalibration, sigma_of
 
 Array = NDArray[np.floating[Any]]
 SETTLED = (Manner.OPEN,)
@@ -135,8 +135,7 @@ def _settled(row: ServingRow, calibration: ServingCalibration) -> float:
 
 
 def _scored(row: ServingRow, value: float, calibration: ServingCalibration) -> Scored:
-    seen = product_group(row.cluster.chip) in calibration.product_frac
-    interval = around(value, calibration.log_sigma if seen else calibration.log_sigma_unseen)
+    interval = around(value, sigma_of(calibration, row.engine, product_group(row.cluster.chip)))
     return Scored(
         source=row.source,
         name=row.name,
