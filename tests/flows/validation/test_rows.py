@@ -10,11 +10,11 @@ import pytest
 
 from twobills.counts.params import count_params
 from twobills.errors import DataError
-from twobills.flows.validation.rows import Skipped, ThroughputRow, read_table, stack_of, throughput_rows
+from twobills.flows.validation.rows import Skipped, ThroughputRow, read_table, throughput_rows
 from twobills.flows.validation.throughput import forecast_rows
 from twobills.specs import catalog
 from twobills.specs.calibration import published_calibration
-from twobills.specs.parallel import Recompute, Stack, Zero
+from twobills.specs.parallel import Recompute, Zero
 
 STATED = {
     "source": "torchtitan benchmarks",
@@ -151,23 +151,6 @@ def test_an_unknown_models_shape_comes_from_the_rows_columns() -> None:
     experts = read(model="GPT 3.6B of 8 experts", **columns, params="20000000000")
     assert isinstance(experts, Skipped)
     assert experts.reason.endswith("columns make 3.58B parameters of a dense model, the row says 20.0B")
-
-
-@pytest.mark.parametrize(
-    ("changes", "stack"),
-    [
-        ({"source": "llm-foundry README"}, Stack.EAGER),
-        ({"note": "FSDP+compile+Float8"}, Stack.COMPILED),
-        ({"source": "Megatron-LM", "source_url": "https://arxiv.org/abs/2104.04473"}, Stack.EARLY),
-        ({"source": "Megatron-LM", "source_url": "https://arxiv.org/abs/2402.15627"}, Stack.FUSED),
-        ({"source": "MLPerf Training", "note": "system eos_ngc24.09_nemo; NVIDIA logs"}, Stack.OVERLAPPED),
-        ({"source": "a paper", "parallelism": "TP8 PP4", "chip": "a100_80gb"}, Stack.FUSED),
-        ({"source": "a paper", "parallelism": "TP8 PP4"}, Stack.OVERLAPPED),
-        ({"source": "a paper", "model": "Nemotron-3-8B", "parallelism": "TP4", "chip": "a100_80gb"}, Stack.FUSED),
-    ],
-)
-def test_software_is_read_from_the_frameworks_that_a_row_names(changes: dict[str, str], stack: Stack) -> None:
-    assert stack_of({**STATED, **changes}) is stack
 
 
 def test_layers_are_recomputed_where_words_or_the_papers_date_say_so() -> None:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from twobills.counts.conventions import convention_flops_per_token
 from twobills.counts.params import count_params
 from twobills.errors import CatalogError, DataError, SpecError
+from twobills.flows.validation.software import before_flash, says_recomputed, stack_of
 from twobills.plan.space import Fixed
 from twobills.specs import catalog
 from twobills.specs.cluster import ClusterSpec
@@ -43,27 +44,8 @@ _RECOMPUTE = {
     "none": Recompute.NONE,
 }
 _SHARDING = {"full_shard": Zero.PARAMETERS, "zero-3": Zero.PARAMETERS, "shard_grad_op": Zero.GRADIENTS}
-_FRAMEWORKS = (
-    ("(megascale)", Stack.OVERLAPPED),
-    ("nemo ", Stack.OVERLAPPED),
-    ("_nemo", Stack.OVERLAPPED),
-    ("transformer engine", Stack.OVERLAPPED),
-    ("megatron", Stack.FUSED),
-    ("maxtext", Stack.COMPILED),
-    ("compile", Stack.COMPILED),
-    ("async tp", Stack.COMPILED),
-    ("asynctp", Stack.COMPILED),
-    ("torchtitan", Stack.EAGER),
-    ("llm-foundry", Stack.EAGER),
-)
-"""The first that a row names decides: the software, not who published the row."""
-AMPERE_YEAR, FLASH_YEAR = 2020, 2021
-"""Software is of its chip's time: flash attention came in 2022, and chips before Ampere ran what was there before."""
 _THOUSANDS = re.compile(r",(?=\d{3}(?!\d))")
 _DEGREE = re.compile(r"\b(TP|PP|CP|EP|DP|FSDP|HSDP)[ =]?(\d+)", re.IGNORECASE)
-FLASH_MONTH = "2205"
-"""Software is of its paper's time: flash attention (arXiv:2205.14135) and selective recomputation (2205.05198) are of
-May 2022; until then attention's square went through memory, and large models were recomputed layer by layer."""
 
 
 class Skipped(NamedTuple):
@@ -135,7 +117,7 @@ def _read(row: Mapping[str, str]) -> ThroughputRow | Skipped:
         seq_len=seq_len,
         global_batch=batch,
         fixed=fixed,
-        stack=stack_of(row),
+        stack=stack_of(row, degrees_of(row)),
         fp8="fp8" in (row.get("precision", "") or row.get("note", "")).lower(),
         tokens_per_s_per_chip=measured,
     )
@@ -195,33 +177,6 @@ def named_model(name: str) -> ModelSpec | None:
         return None
 
 
-def stack_of(row: Mapping[str, str]) -> Stack:
-    """The software of its paper's time, or that a row names; if none, what its kind of plan is usually run by."""
-    if _before_flash(row):
-        return Stack.EARLY
-    words = " ".join(row.get(key, "") for key in ("source", "model", "note", "parallelism", "source_url")).lower()
-    for framework, stack in _FRAMEWORKS:
-        if framework in words:
-            return stack
-    degrees = _degrees(row.get("parallelism", ""))
-    if "fsdp" in degrees and not {"tp", "pp"} & degrees.keys():
-        return Stack.COMPILED
-    if (catalog.chip(row["chip"]).year or 0) > FLASH_YEAR:
-        return Stack.OVERLAPPED
-    return Stack.EARLY if _recomputed(row) or (catalog.chip(row["chip"]).year or 0) < AMPERE_YEAR else Stack.FUSED
-
-
-def _recomputed(row: Mapping[str, str]) -> bool:
-    """Whether a row says in words that layers were recomputed."""
-    return bool(re.search(r"activation checkpointing|full recompu", row.get("note", "").lower()))
-
-
-def _before_flash(row: Mapping[str, str]) -> bool:
-    """Whether a row's paper is older than flash attention."""
-    paper = re.search(r"arxiv\.org/\w+/(\d{4})\.\d", row.get("source_url", "").lower())
-    return paper is not None and paper.group(1) <= FLASH_MONTH
-
-
 def trained_at(model: ModelSpec, seq_len: int) -> ModelSpec:
     """Learned positions are as many as the sequence is long; others stretch."""
     positions = seq_len if model.n_learned_positions else 0
@@ -231,7 +186,7 @@ def trained_at(model: ModelSpec, seq_len: int) -> ModelSpec:
 def fixed_of(row: Mapping[str, str]) -> Fixed:
     """What of the parallel plan a row states; what it does not is free."""
     parallelism = row.get("parallelism", "")
-    degrees = _degrees(parallelism)
+    degrees = degrees_of(row)
     stated = bool(degrees)
     zero = _SHARDING.get(row.get("sharding", "").lower())
     if zero is None and "fsdp" in degrees:
@@ -242,7 +197,7 @@ def fixed_of(row: Mapping[str, str]) -> Fixed:
         micro = float(local.group(1))
     interleaved = re.search(r"(\d+) stages per rank|\bVP[ =]?(\d+)", parallelism, re.IGNORECASE)
     recompute = _RECOMPUTE.get(row.get("activation_checkpointing", "").lower())
-    if recompute is None and (_recomputed(row) or _before_flash(row)):
+    if recompute is None and (says_recomputed(row) or before_flash(row)):
         recompute = Recompute.FULL
     return Fixed(
         tp=degrees.get("tp", 1 if stated else None),
@@ -256,8 +211,9 @@ def fixed_of(row: Mapping[str, str]) -> Fixed:
     )
 
 
-def _degrees(parallelism: str) -> dict[str, int]:
+def degrees_of(row: Mapping[str, str]) -> dict[str, int]:
     """``TP8 PP16 CP1 DP64`` as numbers; a bare FSDP says that there is nothing else."""
+    parallelism = row.get("parallelism", "")
     found = {name.lower(): int(n) for name, n in _DEGREE.findall(parallelism)}
     if 0 in found.values():
         raise DataError(f"parallelism={parallelism!r}: degrees must be at least 1")

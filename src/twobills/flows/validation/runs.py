@@ -18,16 +18,17 @@ from twobills.counts.params import sparsity
 from twobills.errors import CatalogError, DataError, SpecError
 from twobills.flows.validation.rows import (
     Skipped,
+    degrees_of,
     fixed_of,
     model_of,
     named_model,
     needed,
     number,
-    stack_of,
     trained_at,
     whole,
 )
 from twobills.flows.validation.score import Scored
+from twobills.flows.validation.software import stack_of
 from twobills.money.rates import Rates
 from twobills.plan.global_batch import default_global_batch
 from twobills.plan.space import Fixed
@@ -121,7 +122,7 @@ def _planned(row: Mapping[str, str], calibration: Calibration) -> tuple[RunPlan,
         seq_len=seq_len,
         global_batch=default_global_batch(n_tokens, seq_len, cluster.n_chips, sparsity=sparsity(model)),
         dtype=DType.FP8 if fp8 else DType.BF16,
-        stack=stack_of(row),
+        stack=stack_of(row, degrees_of(row)),
     )
     try:
         return plan_run(model, run, cluster, UNPRICED, default_running(), calibration, fixed=degrees), None
