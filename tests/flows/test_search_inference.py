@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from twobills.cli.app import app
 from twobills.errors import RequestError, SpecError, TargetError
 from twobills.flows.search_inference import ServingSearchRequest, check_targets, search
 from twobills.plan.serving_search import ServingObjective
@@ -135,6 +138,23 @@ def test_two_pools_are_two_commands_with_their_roles() -> None:
     assert '"kv_role":"kv_producer"' in reading
     assert '"kv_role":"kv_consumer"' in writing
     assert any("behind vLLM's proxy" in note for note in document["command_notes"])
+
+
+@pytest.mark.parametrize("rate", [None, 20.0])
+def test_the_command_for_the_winner_makes_the_same_bill(rate: float | None) -> None:
+    """Two pools are read a little differently there: each prompt by itself, no pool quite full."""
+    document = found(weights="bf16", kv="bf16", tpot="12ms", requests_per_s=rate)
+    best = document["ranking"][0]
+    words = document["plan_command"].split()
+    assert words[:4] == ["twobills", "plan", "inference", "llama-3.1-8b"]
+    done = CliRunner().invoke(app, [*words[1:], "--json"])
+    assert done.exit_code == 0, done.output
+    bill = json.loads(done.output)["inference"]
+    within = 0.01 if best["mode"] == "aggregated" else 0.1
+    assert bill["output_tokens_per_s"]["value"] == pytest.approx(best["tokens_per_s"]["value"], rel=within)
+    if best["mode"] == "aggregated":
+        assert bill["tpot_s"]["value"] == pytest.approx(best["tpot_s"]["value"], rel=within)
+    assert bill["usd_per_request_reserved"]["value"] == pytest.approx(best["usd_per_request"], rel=within)
 
 
 def test_a_models_own_path_is_in_the_command(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ LEAST_FIRST = (
     *("Price is", "Year", "Linked", "W", "Links GB/s", "Made for", "B/kFLOP", "$/PFLOP-h", "Region"),
     *("Computing", "Step", "$/Ttok", "MFU", "Settings"),
     *("Forecast before", "Forecast after"),
+    *("Running", "tok/s/chip"),
     *("or after", "They cross after", "From", "To"),
 )
 """Columns that a narrow screen can do without, the first to go first."""

@@ -98,4 +98,6 @@ def inference(
         print(f"    {command}")
     if found["command_notes"]:
         say(f"({'; '.join(found['command_notes'])}.)")
+    say("Its whole bill:")
+    print(f"    {found['plan_command']}")
     check_targets(found)

@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from twobills.errors import CatalogError, RequestError
-from twobills.flows.asked import parse_chips
+from twobills.flows.asked import network_bytes_per_s, parse_chips
 from twobills.flows.chip_terms import chip_terms
 from twobills.money.rates import Rates, at_user_price
 from twobills.money.split import Tenure
@@ -17,7 +17,6 @@ from twobills.specs import catalog
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.hardware import ChipSpec
 from twobills.specs.running import default_running
-from twobills.units import BITS_PER_BYTE, GIGA
 
 
 def offered_chips(text: str, catalog_file: Path | None) -> list[tuple[ChipSpec, int]]:
@@ -28,7 +27,7 @@ def offered_chips(text: str, catalog_file: Path | None) -> list[tuple[ChipSpec, 
 
 def offered_clusters(text: str, network_gbps: float | None, catalog_file: Path | None) -> list[ClusterSpec]:
     """The same as clusters; ``network_gbps`` is of one chip, Gbit/s. Raises RequestError."""
-    network = None if network_gbps is None else network_gbps * GIGA / BITS_PER_BYTE
+    network = network_bytes_per_s(network_gbps)
     return [
         ClusterSpec(chip=chip, n_chips=n_chips, scaleout_bytes_per_s=network)
         for chip, n_chips in offered_chips(text, catalog_file)

@@ -15,12 +15,13 @@ from typing import Any
 
 from twobills.counts.params import count_params
 from twobills.errors import RequestError, SpecError, TargetError
-from twobills.flows.asked import resolve_model
+from twobills.flows.asked import network_bytes_per_s, resolve_model
 from twobills.flows.offered_chips import chip_prices, offered_chips
-from twobills.flows.serve_command import PLACEHOLDER, serve_commands, serve_notes
+from twobills.flows.serve_command import PLACEHOLDER, plan_command, serve_commands, serve_notes
 from twobills.meter.clock import Clock, monotonic
 from twobills.money.rates import Rates
 from twobills.plan.serving_chip import serving_chip
+from twobills.plan.serving_found import FoundServing
 from twobills.plan.serving_priced import Targets
 from twobills.plan.serving_search import ServingObjective, search_serving
 from twobills.plan.serving_space import ServingOffer, serving_space
@@ -32,7 +33,7 @@ from twobills.specs.hardware import ChipSpec
 from twobills.specs.load import Load
 from twobills.specs.serving_calibration import published_serving_calibration
 from twobills.specs.weight_format import FORMATS, WeightFormat
-from twobills.units import BITS_PER_BYTE, GIGA, parse_duration
+from twobills.units import parse_duration, per_s_to_per_hour
 
 ANY = "any"
 WEIGHTS: Mapping[str, str] = {"bf16": "bf16", "fp8": "fp8", "int8": "w8a8", "fp4": "nvfp4", "int4": "int4_g128"}
@@ -96,6 +97,7 @@ def search(asked: ServingSearchRequest, clock: Clock = monotonic) -> dict[str, A
         "refused": refused,
         "commands": serve_commands(named, best, load),
         "command_notes": serve_notes(named, best),
+        "plan_command": plan_command(asked.model, best, load, _flags(asked, best)),
         "assumed": [*_assumed_prices(rates), *assumed, *_assumed(asked)],
     }
 
@@ -114,7 +116,7 @@ def _offers(
 ) -> tuple[list[ServingOffer], list[dict[str, Any]], list[str]]:
     """What can be searched, what cannot and why, and what is assumed of the chips."""
     given = _formats("--weights", asked.weights)
-    network = None if asked.network_gbps is None else asked.network_gbps * GIGA / BITS_PER_BYTE
+    network = network_bytes_per_s(asked.network_gbps)
     offers: list[ServingOffer] = []
     refused: list[dict[str, Any]] = []
     assumed: list[str] = []
@@ -152,6 +154,17 @@ def _formats(option: str, text: str) -> tuple[WeightFormat, ...]:
         return tuple(WeightFormat.parse(WEIGHTS.get(part.strip(), part)) for part in text.split(","))
     except SpecError as error:
         raise RequestError(f"{option}: {error}") from None
+
+
+def _flags(asked: ServingSearchRequest, best: FoundServing) -> dict[str, object]:
+    """What else was asked, as ``plan inference`` spells it."""
+    price = f"{per_s_to_per_hour(best.offer.usd_per_chip_s):g}" if asked.usd_per_chip_hour else None
+    return {
+        "engine": asked.engine.value if asked.engine is not Engine.SERVER else None,
+        "network-gbps": None if asked.network_gbps is None else f"{asked.network_gbps:g}",
+        "usd-per-chip-hour": price,
+        "catalog": asked.catalog_file,
+    }
 
 
 def _target(option: str, text: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The command lines that start a found way to serve in vLLM: one for each pool, in vLLM's own spelling.
+"""A found way to serve as command lines: in vLLM's own spelling, one for each pool; and ours, for its whole bill.
 
 Ref: vLLM's engine arguments and its NixlConnector guide, docs.vllm.ai. ``--quantization fp8`` quantises 16-bit weights
 as they are loaded; other formats come with the checkpoint, and vLLM reads them from its ``config.json``.
@@ -7,6 +7,7 @@ as they are loaded; other formats come with the checkpoint, and vLLM reads them 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from twobills.plan.serving_found import FoundServing, Spread
 from twobills.plan.steady import MOST_STEP_TOKENS, USABLE_FRAC
@@ -26,6 +27,37 @@ def serve_commands(model: str, way: FoundServing, load: Load) -> list[str]:
         _command(model, way, way.reading, way.prompts, load, "kv_producer"),
         _command(model, way, way.spread, most, load, "kv_consumer"),
     ]
+
+
+def plan_command(model: str, way: FoundServing, load: Load, flags: Mapping[str, object]) -> str:
+    """The way as the command that makes its whole bill: input, cached and output tokens, waits, energy.
+
+    Without a rate of requests, as many clients as its rate keeps waiting (Little's law). ``flags`` go with it; None is
+    left out.
+    """
+    clients = way.requests_per_s * way.request_s.value
+    reading = way.reading
+    given: dict[str, object] = {
+        "chips": f"{way.offer.cluster.chip.name}:{way.n_chips}",
+        "prompt-tokens": f"{load.prompt_tokens:g}",
+        "answer-tokens": f"{load.answer_tokens:g}",
+        "cached": f"{load.cached_frac:g}" if load.cached_frac else None,
+        "requests-per-s": None if load.requests_per_s is None else f"{load.requests_per_s:g}",
+        "concurrency": round(clients) if load.requests_per_s is None else None,
+        "weights": way.weights.name,
+        "kv": way.kv.name,
+        "tp": way.spread.tp,
+        "pp": way.spread.pp,
+        "ep": way.spread.ep if way.spread.ep > 1 else None,
+        "dp": way.spread.dp if way.spread.dp > 1 else None,
+        "instances": way.n_instances,
+        "prefill-tp": reading.tp if reading else None,
+        "prefill-pp": reading.pp if reading else None,
+        "prefill-instances": way.n_reading if reading else None,
+        **flags,
+    }
+    words = [f"--{name} {value}" for name, value in given.items() if value is not None]
+    return " ".join(["twobills plan inference", model, *words, *(["--disaggregated"] if reading else [])])
 
 
 def serve_notes(model: str, way: FoundServing) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from twobills.counts.layouts import Column
 from twobills.counts.serving_step import Situations, kv_cache_bytes, serving_step
@@ -19,9 +20,11 @@ from twobills.perf.serving_step import serving_step_s
 from twobills.plan.pareto import undominated, undominated_of_two
 from twobills.plan.serving_one_pool import Candidates, Running, queue_s
 from twobills.plan.serving_space import Rows, Space, batch_sizes
+from twobills.plan.steady import MOST_STEP_TOKENS
 from twobills.specs.load import Load
 
 PROMPTS_AT_ONCE = (1, 2, 4, 8, 16)
+"""On each rank, as far as they are no more tokens than an engine reads in one step; a longer prompt is read alone."""
 MOST_RUNNING_KEPT = 40
 """Decode batches of one number of chips that are paired, spread over all that are worth it."""
 EVERY_POOL_TO = 8
@@ -70,7 +73,7 @@ def _readers(space: Space, load: Load, rows: Running) -> _Readers:
     layout = np.repeat(np.flatnonzero(most >= 1), len(PROMPTS_AT_ONCE))
     layouts = space.layouts.select(layout)
     prompts = np.tile(np.array(PROMPTS_AT_ONCE, dtype=np.float64), len(layout) // len(PROMPTS_AT_ONCE)) * layouts.dp
-    kept = prompts <= most[layout]
+    kept = (prompts <= most[layout]) & _in_one_step(load, prompts / layouts.dp)
     layout, prompts, layouts = layout[kept], prompts[kept], layouts.select(kept)
     i = space.instance(layouts)
     nobody = np.zeros(len(layout))
@@ -81,6 +84,11 @@ def _readers(space: Space, load: Load, rows: Running) -> _Readers:
     read_s = serving_step_s(serving_step(space.model, situation), space.rates_of(layouts))
     per_s = prompts * i.pp / read_s
     return _Readers(layout, prompts, read_s, per_s, i.n_chips, layouts.tp * layouts.pp)
+
+
+def _in_one_step(load: Load, prompts: Column) -> NDArray[np.bool_]:
+    tokens = prompts * load.prompt_tokens * (1 - load.cached_frac)
+    return np.asarray((prompts == 1) | (tokens <= MOST_STEP_TOKENS))
 
 
 def _pairs(

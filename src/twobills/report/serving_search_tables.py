@@ -14,7 +14,7 @@ from twobills.units import show_count, show_frac, show_seconds, show_usd, signif
 
 LEGEND = (
     "4x tp2: four instances of tensor parallelism 2 (pp pipeline, ep expert, dp attention-data parallelism); a > b: "
-    "instances a read prompts, b write answers. Running is sequences of one writing instance. TTFT is the mean time to "
+    "instances a read prompts, b write answers. Formats are of weights/cache. Running is sequences of one writing instance. TTFT is the mean time to "
     "the first token, TPOT the time per token after it; $/Mtok is for a million answer tokens, prompts included."
 )
 WANTED = {"dollars": "cheapest", "throughput": "most productive", "latency": "quickest"}
@@ -59,7 +59,7 @@ def _table(title: str, rows: Sequence[Document]) -> Table:
         (
             f"{row['chip']}:{row['n_chips']}",
             describe(row),
-            f"{row['weights']}, kv {row['kv']}",
+            f"{row['weights']}/{row['kv']}",
             str(row["batch"]),
             show_seconds(row["ttft_s"]["value"]),
             show_seconds(row["tpot_s"]["value"]),
@@ -68,7 +68,7 @@ def _table(title: str, rows: Sequence[Document]) -> Table:
         )
         for row in rows
     ]
-    columns = ("Chips", "Instances", "Settings", "Running", "TTFT", "TPOT", "tok/s/chip", "$/Mtok")
+    columns = ("Chips", "Instances", "Formats", "Running", "TTFT", "TPOT", "tok/s/chip", "$/Mtok")
     return Table(title, columns, cells, 3)
 
 
