@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from twobills.errors import CatalogError, RequestError, SpecError
 from twobills.flows.asked import parse_chips, resolve_model
 from twobills.flows.plan_training import TrainingRequest, planned_run
 from twobills.flows.training_bill import plan_training_document
+from twobills.plan.space import Fixed
 from twobills.report.documents import to_json_text
 from twobills.specs.dtype import DType
 from twobills.specs.prices import PriceKind
 from twobills.specs.run import JobKind
-from twobills.units import JOULES_PER_KWH, SECONDS_PER_DAY, SECONDS_PER_HOUR
+from twobills.units import JOULES_PER_KWH, SECONDS_PER_DAY, SECONDS_PER_HOUR, show_frac
 
 ASKED = TrainingRequest(model="llama-3.1-8b", tokens="1T", chips="h100-sxm:256")
 MINE = """
@@ -191,3 +193,123 @@ def test_a_chip_that_nobody_rents_out_is_priced_as_owned_and_says_so() -> None:
     assert document["training"]["bill"]["total_usd"] == owned["training"]["bill"]["total_usd"]
     with pytest.raises(CatalogError, match="price for chip 'gb200'"):
         asked(chips="gb200:72")
+
+
+def test_a_batch_in_tokens_is_one_that_the_chips_can_share() -> None:
+    document = asked(chips="h100-sxm:500", batch_tokens="16M", seq_len=8192)
+    assert document["training"]["batch_size"] == 2000, "16M / 8192 is 1953.1"
+    assert "batch of 2,000 sequences, 2.40 % more than asked, which 500 chips can share out" in document["assumed"]
+    exact = asked(batch_tokens="4194304", seq_len=8192)
+    assert exact["training"]["batch_size"] == 512
+    assert not any(line.startswith("batch of") for line in exact["assumed"])
+
+
+def test_a_batch_in_tokens_never_outgrows_the_run() -> None:
+    assert asked(model="gpt2", tokens="1M", chips="h100-sxm:8", batch_tokens="1M")["training"]["batch_size"] <= 976
+
+
+def test_a_given_batch_that_is_shared_badly_is_kept_and_the_better_one_named() -> None:
+    given = {"model": "smollm2-135m", "chips": "h100-sxm:64"}
+    bad, good = asked(**given, batch_size=63), asked(**given, batch_size=64)
+    assert bad["training"]["batch_size"] == 63
+    said = next(line for line in bad["assumed"] if line.startswith("batch of 63"))
+    faster = good["training"]["tokens_per_s"]["value"] / bad["training"]["tokens_per_s"]["value"]
+    assert faster > 1.1
+    assert f"64 would train {show_frac(faster - 1)} more tokens a second" in said
+    assert not any(line.startswith("batch of") for line in good["assumed"])
+
+
+def test_sequences_are_as_long_as_in_the_models_own_pre_training(tmp_path: Path) -> None:
+    """DeepSeek-V3 was trained at 4K (arXiv:2412.19437), though it has positions for 160K."""
+    document = asked(model="deepseek-v3", chips="h800:2048", usd_per_chip_hour=2.0)
+    assert document["training"]["seq_len"] == 4096
+    assert "sequences of 4096 tokens as in the model's own pre-training" in document["assumed"]
+    assert asked(model="mistral-7b")["training"]["seq_len"] == 8192, "its own is not known"
+    assert (
+        asked(model="deepseek-v3", chips="h800:2048", usd_per_chip_hour=2.0, seq_len=8192)["training"]["seq_len"]
+        == 8192
+    )
+    own = tmp_path / "own.toml"
+    own.write_text(f"[chip.secret]{MINE.partition(']')[2]}")
+    assert (
+        asked(model="deepseek-v3", chips="h800:2048", usd_per_chip_hour=2.0, catalog_file=own)["training"]["seq_len"]
+        == 4096
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"chips": "h100:1.5"}, "--chips 'h100:1.5': write it as NAME:COUNT in whole chips"),
+        ({"chips": "h100:1e9"}, "--chips 'h100:1e9': at most 100,000,000 chips"),
+        ({"tokens": "1e24"}, r"--tokens 1e24: must be at most 1e\+18"),
+        ({"batch_tokens": "1e24"}, r"--batch-tokens 1e24: must be at most 1e\+18"),
+        ({"usd_per_chip_hour": 2e6}, "must be a number of dollars from 0 to 1,000,000"),
+        ({"usd_per_chip_hour": -1.0}, "--usd-per-chip-hour -1: must be a number of dollars"),
+        ({"usd_per_chip_hour": math.inf}, "--usd-per-chip-hour inf: must be a number of dollars"),
+        ({"usd_per_chip_hour": math.nan}, "--usd-per-chip-hour nan: must be a number of dollars"),
+        ({"owned": True, "usd_per_chip_hour": 2.0}, "--owned and --usd-per-chip-hour: give one of the two"),
+        ({"owned": True, "price_kind": PriceKind.SPOT}, "--owned and --price-kind: give one of the two"),
+        ({"price_kind": PriceKind.SPOT, "usd_per_chip_hour": 2.0}, "--usd-per-chip-hour and --price-kind: give one"),
+        ({"failures": False, "mtbf_hours": 1e4}, "--no-failures and --mtbf-hours: give one of the two"),
+        ({"mtbf_hours": 0.0}, "--mtbf-hours 0: must be above 0"),
+        ({"mtbf_hours": 0.01}, r"256 chips: a failure every .* cannot make progress .*--mtbf-hours"),
+        ({"evaluation_frac": 11.0}, "--evaluate-frac 11: must be between 0 and 10"),
+        ({"network_gbps": math.inf}, "--network-gbps inf: must be a number above 0"),
+        ({"fixed": Fixed(shard=7)}, "shard=7: must divide dp x cp"),
+        ({"fixed": Fixed(pp=1, interleave=2)}, "interleave=2: needs pipeline stages"),
+        ({"job": JobKind.LORA, "lora_rank": 5000}, "--lora-rank 5000: above d_model=4096 of llama-3.1-8b"),
+        ({"catalog_file": Path("nope.toml")}, r"^nope\.toml: cannot be read \([^;]*\)$"),
+    ],
+)
+def test_what_cannot_be_is_one_line_in_the_users_words(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises((RequestError, SpecError), match=message) as error:
+        asked(**changed)
+    assert "\n" not in str(error.value)
+    assert not {"mtbf_chip_s", "scaleout_bytes_per_s"} & set(str(error.value).replace("=", " ").split())
+
+
+def test_levers_of_a_run_whose_failures_are_given_leave_them_out() -> None:
+    names = [lever["change"] for lever in asked(mtbf_hours=1e4)["training"]["levers"]]
+    assert "losing nothing to failures and pauses" in names
+
+
+def test_an_interleaved_run_has_pipeline_stages() -> None:
+    parallel = asked(fixed=Fixed(interleave=2))["training"]["parallel"]
+    assert parallel["interleave"] == 2
+    assert parallel["pp"] > 1
+
+
+def test_a_short_run_neither_pauses_nor_stands_still() -> None:
+    short = asked(model="gpt2", tokens="20k", chips="h100-sxm")["training"]
+    assert short["wall_s"]["value"] < 60
+    lora = asked(job=JobKind.LORA, tokens="100M", chips="h100-sxm:8")["training"]
+    assert lora["wall_s"]["value"] < 24 * 3600
+    assert lora["goodput"]["pauses_s"] == 0
+    assert asked()["training"]["goodput"]["pauses_s"] > 0
+
+
+def test_what_is_used_of_failures_power_and_capital_is_among_the_assumed_unless_given() -> None:
+    usual = " ".join(asked()["assumed"])
+    for words in (
+        "a failure of one chip every",
+        "PUE",
+        "electricity at $",
+        "written off in",
+        "in runs of 2 days or more",
+    ):
+        assert words in usual
+    given = " ".join(asked(pue=1.3, mtbf_hours=1e4)["assumed"])
+    assert "PUE" not in given
+    assert "a failure of one chip" not in given
+    calm = asked(failures=False)
+    assert any(line.startswith("nothing fails: ") for line in calm["assumed"])
+    spread = {kind: asked(failures=kind)["training"]["chip_s"] for kind in (True, False)}
+    ratios = {kind: figure["p95"] / figure["value"] for kind, figure in spread.items()}
+    assert ratios[True] == pytest.approx(ratios[False])
+
+
+def test_what_is_only_remembered_of_a_chip_is_in_words() -> None:
+    line = next(line for line in asked()["assumed"] if line.startswith("data sheet of h100-sxm"))
+    assert "how many chips the fast links join" in line
+    assert "_" not in line

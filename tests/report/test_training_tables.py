@@ -99,3 +99,25 @@ def test_no_phase_is_named_as_the_largest_and_as_the_rest() -> None:
     assert "lost to failures, checkpoints and pauses, the rest for learning and checking." in said
     checked = sentences.run_sentence(plan_training_document(replace(ASKED, evaluation_frac=2.0)))
     assert "the rest for learning, checkpoints, failures and pauses." in checked
+
+
+def test_the_sentence_says_that_hours_are_the_plans_and_what_published_runs_took(document: dict[str, Any]) -> None:
+    assert (
+        "the hours of the plan as given: published runs took from 16.9 % less to 131 % more."
+        in sentences.run_sentence(
+            {
+                **document,
+                "training": {
+                    **document["training"],
+                    "published_hours_over_forecast": {"p5": 0.831, "p95": 2.306},
+                },
+            }
+        )
+    )
+
+
+def test_a_run_shorter_than_the_time_between_checkpoints_takes_one_at_the_end() -> None:
+    short = plan_training_document(replace(ASKED, model="gpt2", tokens="20k", chips="h100-sxm"))
+    assert cells(tables.plan_and_memory_table(short))["Checkpoints"][0].endswith("at the end")
+    long = plan_training_document(ASKED)
+    assert " every " in cells(tables.plan_and_memory_table(long))["Checkpoints"][0]

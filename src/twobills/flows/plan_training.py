@@ -102,8 +102,13 @@ def usual_seq_len(name: str | None, model: ModelSpec, catalog_file: Path | None 
 
     ``name``: what the user wrote for the model; a path's model is not the catalogue's, whatever it is called.
     """
-    known = None if name is None or Path(name).exists() else catalog.train_seq_len(name, catalog_file)
-    return known or min(model.max_seq_len, MAX_SEQ_LEN)
+    return _own_seq_len(name, catalog_file) or min(model.max_seq_len, MAX_SEQ_LEN)
+
+
+def seq_len_words(name: str | None, seq_len: int, catalog_file: Path | None = None) -> str:
+    """That nobody gave the sequence length, and where it comes from."""
+    own = " as in the model's own pre-training" if _own_seq_len(name, catalog_file) else ""
+    return f"sequences of {seq_len} tokens{own}"
 
 
 def shared_batch(
@@ -134,6 +139,10 @@ def operated(*, pue: float | None, mtbf_hours: float | None, evaluation_frac: fl
         except SpecError as error:
             raise RequestError(f"{option} {given:g}:{str(error).partition(':')[2]}") from None
     return running
+
+
+def _own_seq_len(name: str | None, catalog_file: Path | None) -> int | None:
+    return None if name is None or Path(name).exists() else catalog.train_seq_len(name, catalog_file)
 
 
 def _model(asked: TrainingRequest) -> ModelSpec:

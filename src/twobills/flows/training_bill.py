@@ -13,7 +13,7 @@ from typing import Any
 from twobills.errors import CatalogError, SpecError
 from twobills.flows.asked import quantity
 from twobills.flows.chip_terms import owning_words, split_of
-from twobills.flows.plan_training import PlannedRun, TrainingRequest, planned_run
+from twobills.flows.plan_training import PlannedRun, TrainingRequest, planned_run, seq_len_words
 from twobills.flows.training_document import assumptions, chip_to_json, model_to_json, run_plan_to_json
 from twobills.plan.explain import explain
 from twobills.plan.global_batch import RULE, sharable_batch
@@ -96,7 +96,7 @@ def _notes(asked: TrainingRequest, planned: PlannedRun) -> list[str]:
     plan = planned.plan
     found = [*_about_batch(asked, planned)]
     if asked.seq_len is None:
-        found.append(f"sequences of {plan.run.seq_len} tokens")
+        found.append(seq_len_words(asked.model, plan.run.seq_len, asked.catalog_file))
     if asked.params is not None:
         shape = plan.model
         found.append(

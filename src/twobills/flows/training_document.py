@@ -158,10 +158,10 @@ def about_family(chip: ChipSpec, calibration: Calibration) -> str | None:
 
 def about_pauses(running: Running) -> str:
     """In words, what rollbacks, debugging and waiting take, and of which runs."""
-    whole, none = (show_seconds(seconds) for seconds in (FULL_PAUSES_S, NO_PAUSE_S))
+    whole, none = (f"{seconds / SECONDS_PER_DAY:g}" for seconds in (FULL_PAUSES_S, NO_PAUSE_S))
     return (
-        f"rollbacks, debugging and waiting: {show_frac(running.pauses_frac)} of the other time in runs of {whole} or "
-        f"more, nothing in runs of up to {none}"
+        f"rollbacks, debugging and waiting: {show_frac(running.pauses_frac)} of the other time in runs of {whole} days "
+        f"or more, nothing in runs of up to {none} day"
     )
 
 

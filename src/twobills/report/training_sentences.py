@@ -40,7 +40,7 @@ def run_sentence(document: Document) -> str:
         f"This is the training bill, paid once to make the model: {job} on {short(show_count(run['n_tokens']))} tokens "
         f"should cost {show_usd(usd['value'])} (likely {show_usd(usd['p5'])} to {show_usd(usd['p95'])}) and take "
         f"{show_seconds(run['wall_s']['value'])} on {chips}. {show_frac(share)} of that time is "
-        f"{_dominant(Phase(name))}. "
+        f"{_dominant(Phase(name))}. {_published(run['published_hours_over_forecast'])} "
         f"{levers_sentence(run['levers'], usd['value'])}"
     )
 
@@ -91,6 +91,12 @@ def step_sentence(parts: Sequence[Document]) -> str:
 def assumed_sentence(assumed: Sequence[str]) -> str:
     """What is assumed, all of it."""
     return f"Assumed (~): {'; '.join(assumed)}."
+
+
+def _published(over_forecast: Document) -> str:
+    """That a forecast is of the plan as given, which runs seldom keep to."""
+    less, more = show_frac(1 - over_forecast["p5"]), show_frac(over_forecast["p95"] - 1)
+    return f"These are the hours of the plan as given: published runs took from {less} less to {more} more."
 
 
 def _dominant(phase: Phase) -> str:

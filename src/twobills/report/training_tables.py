@@ -122,10 +122,8 @@ def _plan_rows(document: Document) -> Iterator[tuple[str, str]]:
         )
     if failures["pauses_s"]:
         yield f"Pauses {ASSUMED}", f"{show_seconds(failures['pauses_s'])} for rollbacks, debugging and waiting"
-    yield (
-        "Checkpoints",
-        f"{show_bytes(failures['checkpoint_bytes'])} every {show_seconds(failures['interval_s'])}",
-    )
+    when = f"every {show_seconds(failures['interval_s'])}" if failures["n_checkpoints"] > 1 else "at the end"
+    yield "Checkpoints", f"{show_bytes(failures['checkpoint_bytes'])} {when}"
 
 
 def _part_row(part: Document) -> tuple[str, ...]:
