@@ -14,8 +14,9 @@ from twobills.units import show_count, show_frac, show_seconds, show_usd, signif
 
 LEGEND = (
     "4x tp2: four instances of tensor parallelism 2 (pp pipeline, ep expert, dp attention-data parallelism); a > b: "
-    "instances a read prompts, b write answers. Formats are of weights/cache. Running is sequences of one writing instance. TTFT is the mean time to "
-    "the first token, TPOT the time per token after it; $/Mtok is for a million answer tokens, prompts included."
+    "instances a read prompts, b write answers. Formats are of weights/cache. Running is sequences of one writing "
+    "instance. TTFT is the mean time to the first token, TPOT the time per token after it; $/Mtok is for a million "
+    "answer tokens, prompts included."
 )
 WANTED = {"dollars": "cheapest", "throughput": "most productive", "latency": "quickest"}
 
