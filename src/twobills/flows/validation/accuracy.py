@@ -58,6 +58,11 @@ def _head(calibration: Calibration) -> Lines:
     yield f"fitted without that row's source. Training has {calibration.n_parameters} fitted numbers, serving up to 30,"
     yield "keyed by kind of operation, hardware family and software, never by model, chip or source."
     yield ""
+    yield "Beside the fitted numbers stand constants that were set by hand, some with these rows in view: how products go"
+    yield "with rated power (`perf.achieved`), half of the tuned kernel's gain for compiled software, microseconds per"
+    yield "kernel and message, memory that engines reserve. Fits with a source left out begin at the full fit's numbers; a"
+    yield "table's sections count as sources of their own."
+    yield ""
     yield f"MFU: {MFU_CONVENTION}, over the 16-bit dense peak."
 
 
