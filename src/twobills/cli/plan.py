@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from twobills.cli.options import AsJson, CatalogFile, ChipHourPrice, LedgerPath
+from twobills.cli.plan_inference import plan_inference
 from twobills.cli.plan_training import plan_training
 from twobills.cli.runtime import restart_with_settings
 from twobills.specs.plan_file import PlanSpec
@@ -32,6 +33,7 @@ plan_app = typer.Typer(
     help="Predict both bills of a model (`plan MODEL ...`, options: `plan bills --help`) or one of them.",
 )
 plan_app.command("training")(plan_training)
+plan_app.command("inference")(plan_inference)
 _LOAD, _LIFE, _MONEY, _FILES = "Traffic and how it is served", "The life", "Money", "Plans and pages"
 
 
@@ -45,7 +47,7 @@ def plan(
     ledger: LedgerPath,
     tokens: Annotated[str | None, typer.Option(help="Tokens to train on, like 15T or 2e9.")] = None,
     chips: Annotated[
-        str | None, typer.Option(help="NAME:COUNT for both jobs (the fewest that hold it serve), or `this`: measured.")
+        str | None, typer.Option(help="NAME:COUNT for both jobs (a few of them serve), or `this`: measured.")
     ] = None,
     train_chips: Annotated[str | None, typer.Option(help="Chips to train on, like h100-sxm:8192.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Sequences per training step.")] = None,
@@ -118,3 +120,28 @@ def _document(asked: PlanSpec, ledger: Path) -> dict[str, Any]:
     found = find_machine(asked.usd_per_chip_hour)
     measured = measure_machine(found, Ledger(ledger) if ledger.exists() else None)
     return plan_both(asked, measured.spec, measured.dtype)
+
+
+@plan_app.command("table")
+def table(
+    file: Annotated[Path | None, typer.Argument(help="Also write the page to this Markdown file.")] = None,
+    chips: Annotated[str, typer.Option(help="What serves them all.")] = "h200",
+    prompt_tokens: Annotated[int, typer.Option(help="Tokens per prompt.")] = 1000,
+    answer_tokens: Annotated[int, typer.Option(help="Tokens per answer.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Both bills of well-known models: from what traffic on using one costs more than building it."""
+    from twobills.cli.screen import err, print_json, print_table, say
+    from twobills.flows.two_bills import two_bills_document, write_two_bills
+    from twobills.report import two_bills_page as page
+
+    document = two_bills_document(chips, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
+    if file is not None:
+        write_two_bills(document, file)
+        err.print(f"wrote {file}")
+    if as_json:
+        print_json(document)
+        return
+    say(page.two_bills_sentence(document))
+    print_table(page.models_table(document))
+    print_table(page.crossing_table(document))

@@ -34,7 +34,9 @@ from twobills.specs.serving_calibration import published_serving_calibration
 from twobills.units import SECONDS_PER_DAY
 
 DEFAULT_CHIPS = "h100-sxm"
-_MOST_MACHINE_CHIPS = 128
+_MOST_DOUBLINGS = 7
+_NEAR_FRAC = 0.1
+"""Where no serving machine is named: the fewest chips that answer within this share as much each as any number does."""
 
 
 class Trained(NamedTuple):
@@ -133,6 +135,11 @@ class _Machine(NamedTuple):
     full: ServingPlan
     assumed: tuple[str, ...]
 
+    @property
+    def answers_per_chip_s(self) -> float:
+        """Of every chip of the machine, those left over included."""
+        return self.full.served.answers_per_s / self.cluster.n_chips
+
     def at(self, requests_per_s: float) -> ServingPlan:
         """The same machine at this rate."""
         full = self.full
@@ -152,20 +159,23 @@ def _machine(asked: PlanSpec, like: Mapping[str, int]) -> _Machine:
         usd_per_chip_hour=_first(asked.serve_usd_per_chip_hour, asked.usd_per_chip_hour),
         catalog_file=asked.catalog_file,
     )
-    if asked.serve_chips:
-        sizes = [parse_chips(asked.serve_chips)[1]]
-    else:
-        sizes = [2**n for n in range(_MOST_MACHINE_CHIPS.bit_length())]
+    sizes = [parse_chips(asked.serve_chips)[1]] if asked.serve_chips else [2**n for n in range(_MOST_DOUBLINGS + 1)]
+    found: list[_Machine] = []
     error: SpecError | None = None
     for n_chips in sizes:
+        if found and n_chips > (chip.scaleup_chips or 1):
+            break
         cluster = ClusterSpec(chip=chip, n_chips=n_chips)
         try:
             full = _full(asked, model, cluster, terms.rates, like)
-        except SpecError as found:
-            error = error or found
-            continue
-        return _Machine(asked, model, cluster, terms, full, assumed)
-    raise error or RequestError(f"--serve-chips {given}: no chips")
+        except SpecError as reason:
+            error = error or reason
+        else:
+            found.append(_Machine(asked, model, cluster, terms, full, assumed))
+    if not found:
+        raise error or RequestError(f"--serve-chips {given}: no chips")
+    best = max(machine.answers_per_chip_s for machine in found)
+    return next(machine for machine in found if machine.answers_per_chip_s >= best * (1 - _NEAR_FRAC))
 
 
 def _full(
@@ -192,7 +202,7 @@ def _full(
 
 
 def _plan(
-    asked: PlanSpec, model: ModelSpec, cluster: ClusterSpec, rates: Rates, requests_per_s: float | None, **degrees: int
+    asked: PlanSpec, model: ModelSpec, cluster: ClusterSpec, rates: Rates, requests_per_s: float | None, **degrees: Any
 ) -> ServingPlan:
     load = Load(
         prompt_tokens=asked.prompt_tokens,
