@@ -2,6 +2,7 @@
 
 Every operation takes the longer of its FLOPs and its bytes over what chip and engine achieve, transfers between
 tensor-parallel ranks wait, and the engine adds what it costs beside the arithmetic: for each layer, step and sequence.
+Attention ranks schedule their own sequences beside each other. No rate passes the data sheet's, whatever was fitted.
 """
 
 from __future__ import annotations
@@ -52,13 +53,14 @@ def serving_rates(
         share *= calibration.native_product_frac
     low = compute.bytes < DType.BF16.bytes and compute in chip.peak_flops_per_s
     peak = chip.peak_flops_per_s[compute] if low else peak16
-    bandwidth = (chip.memory_bytes_per_s or 0.0) * of_engine(calibration.bandwidth_frac, engine)
-    bandwidth *= calibration.memory_frac.get(memory_group(chip), 1.0)
+    bandwidth_frac = of_engine(calibration.bandwidth_frac, engine) * calibration.memory_frac.get(
+        memory_group(chip), 1.0
+    )
     fast, slow = links_of(cluster)
     return ServingRates(
         product_flops_per_s=peak * share,
         attention_flops_per_s=peak16 * calibration.attention_frac,
-        bytes_per_s=bandwidth,
+        bytes_per_s=(chip.memory_bytes_per_s or 0.0) * min(bandwidth_frac, 1.0),
         layer_s=of_engine(calibration.layer_s, engine),
         prompt_layer_s=calibration.prompt_layer_s,
         prompt_wait=of_engine(calibration.prompt_wait, engine),
@@ -99,7 +101,7 @@ def serving_step_s(step: ServingWork, rates: ServingRates) -> Column:
     s = step.situations
     with_prompt = np.minimum(s.n_prompt / np.maximum(s.prompt_context, 1.0), 1.0)
     per_layer_s = rates.layer_s + rates.prompt_layer_s * with_prompt
-    seconds = s.column(0) + step.n_layers * per_layer_s + rates.step_s + rates.sequence_s * s.n_decode
+    seconds = s.column(0) + step.n_layers * per_layer_s + rates.step_s + rates.sequence_s * s.n_decode / s.dp
     for work in step.work:
         seconds = seconds + serving_work_s(work, rates)
     for transfer in step.transfers:
