@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from twobills.errors import CatalogError, RequestError, SpecError
+from twobills.flows.asked import parse_chips, resolve_model
 from twobills.flows.chip_terms import Terms, chip_terms, split_of
 from twobills.flows.inference_document import assumed_of_prices, plan_to_json, pools_to_json
-from twobills.flows.plan_training import parse_chips, resolve_model
 from twobills.flows.training_document import chip_to_json, model_to_json
 from twobills.plan.disaggregated import DisaggregatedPlan, plan_disaggregated
 from twobills.plan.explain_serving import explain_serving

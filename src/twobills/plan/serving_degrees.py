@@ -53,7 +53,9 @@ def ways(model: ModelSpec, cluster: ClusterSpec, fixed: Degrees) -> list[Way]:
     found = [way for way in _all(model, cluster, fixed) if way.n_chips <= most]
     if not found:
         given = ", ".join(f"{name}={n}" for name, n in fixed._asdict().items() if n is not None)
-        raise SpecError(f"{given}: takes more than the {cluster.n_chips:,} chips there are; offer more or lower it")
+        raise SpecError(
+            f"{given}: takes more than {cluster.n_chips:,} x {cluster.chip.name}; offer more chips or lower it"
+        )
     return found
 
 
