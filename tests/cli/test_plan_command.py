@@ -137,3 +137,83 @@ def test_a_size_will_do() -> None:
     result = runner.invoke(app, ["plan", "training", "--params", "8e9", "--tokens", "1T", "--chips", "h100-sxm:64"])
     assert result.exit_code == 0
     assert "Llama 3's proportions" in result.output
+
+
+BAR = (
+    *("plan", "llama-3.1-70b", "--tokens", "15T", "--train-chips", "h100-sxm:8192", "--serve-chips", "h200:8"),
+    *("--requests-per-day", "1e7", "--prompt-tokens", "1000", "--answer-tokens", "300"),
+)
+
+
+def test_both_bills_over_a_life_from_a_cold_start_load_nothing_heavy() -> None:
+    """CPU time of the bar's question, and the figures it must have."""
+    code = (
+        "import resource, sys\n"
+        f"sys.argv = ['twobills', *{BAR!r}, '--json']\n"
+        "from twobills.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code, done.code\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        f"print(used.ru_utime + used.ru_stime, [m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, _, loaded = done.stderr.strip().partition(" ")
+    assert loaded == "[]"
+    assert float(seconds) < 2.5
+    document = json.loads(done.stdout)
+    inference, life = document["inference"], document["life"]
+    named = [inference["usd_per_mtok"][kind] for kind in ("input", "cached_input", "output")]
+    named += [document["training"]["total_usd"], inference["usd_per_day"], life["crossover_days"]]
+    for figure in (*named, life["inference_share"]):
+        assert figure["p5"] <= figure["value"] <= figure["p95"]
+    assert inference["n_machines"]["value"] > 1  # one machine is too small for the traffic
+
+
+def test_a_plan_is_saved_rerun_and_compared(tmp_path: Path) -> None:
+    path, other, page = tmp_path / "plan.toml", tmp_path / "other.toml", tmp_path / "page.html"
+    given = ["plan", "llama-3.1-8b", "--tokens", "1T", "--chips", "h100-sxm:64", "--requests-per-day", "10M"]
+    first = runner.invoke(app, [*given, "--save", str(path), "--report", str(page), "--json"])
+    again = runner.invoke(app, ["plan", str(path), "--json"])
+    assert json.loads(first.stdout) == json.loads(again.stdout)
+    assert "<!DOCTYPE html>" in page.read_text()[:40]
+    longer = runner.invoke(app, ["plan", str(path), "--years", "4", "--price-decline", "30%", "--save", str(other)])
+    assert longer.exit_code == 0
+    differ = runner.invoke(app, ["plan", str(path), "--diff", str(other)])
+    assert differ.exit_code == 0
+    assert "price_decline" in differ.output
+    both = json.loads(runner.invoke(app, ["plan", str(path), "--diff", str(other), "--json"]).stdout)
+    assert both["other"]["life"]["years"] == 4
+
+
+def test_well_known_models_have_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "two-bills.md"
+    done = runner.invoke(app, ["plan", "table", str(path)])
+    assert done.exit_code == 0
+    assert "dwarfs" in done.output
+    assert path.read_text().startswith("# The two bills")
+    assert len(json.loads(runner.invoke(app, ["plan", "table", "--json"]).stdout)["models"]) >= 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--requests-per-day", "0"), "requests_per_day=0: must be above 0; without traffic there is no second bill"),
+        (("--prompt-tokens", "-5"), "prompt_tokens=-5: must be at least 1"),
+        (("--answer-tokens", "0"), "answer_tokens=0: must be at least 1"),
+        (("--prompt-tokens", "200000"), "prompt_tokens=200000"),
+        (("--serve-chips", "h900:8"), "chip 'h900': not in the catalogue"),
+        (("--serve-chips", "t4:1"), "does not fit one t4"),
+        (("--weights", "fp3"), "weight format 'fp3': unknown"),
+        (("--growth", "lots"), "growth='lots': write it like 5% or 0.05"),
+        (("--years", "0"), "years=0: must be above 0"),
+        (("--fill", "100%"), "fill=1: must be above 0 and below 1"),
+        (("--traffic", "nowhere.csv"), "--traffic nowhere.csv: cannot be read"),
+        (("--save", "nowhere/plan.toml"), "--save nowhere/plan.toml: cannot be written"),
+        (("--diff", "nowhere.toml"), "nowhere.toml: cannot be read"),
+    ],
+)
+def test_a_life_that_cannot_be_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    done = twobills("plan", "llama-3.1-8b", "--tokens", "1T", "--chips", "h100-sxm:64", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not done.stdout

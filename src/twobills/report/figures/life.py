@@ -116,11 +116,11 @@ def _crossing(axes: Axes, life: Mapping[str, Any]) -> None:
     days, curves = life["crossover_days"]["value"], life["curves"]
     usd = _at(days, curves["days"], curves["inference_usd"]["value"])
     axes.plot([days], [usd], "o", color=INK, markeredgecolor=PAPER, markersize=7, zorder=5)
-    left = days < 0.7 * curves["days"][-1]
+    left = days < 0.35 * curves["days"][-1]
     axes.annotate(
         f"cross after {show_days_briefly(days)}",
         (days, usd),
-        (8 if left else -8, -13),
+        (-4 if left else -8, 14),
         textcoords="offset points",
         ha="left" if left else "right",
         color=INK,
