@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from twobills.cli.app import app
 from twobills.errors import RequestError, SpecError, TargetError
-from twobills.flows.search_training import SearchRequest, check_deadline, search, sharable_batch
+from twobills.flows.plan_training import TrainingRequest, planned_run
+from twobills.flows.search_training import SearchRequest, check_deadline, search
+from twobills.flows.training_bill import plan_training_document
 from twobills.meter.clock import ManualClock
 from twobills.plan.search import Objective
 from twobills.plan.space import Fixed
@@ -73,15 +73,53 @@ def test_chips_without_a_price_are_left_out_with_the_reason(tmp_path: Path) -> N
     assert f"--catalog {own}" in priced["command"]
 
 
-@given(st.integers(1, 5000), st.lists(st.integers(1, 20000), min_size=1, max_size=3))
-def test_a_batch_is_near_what_is_wanted(wanted: int, counts: list[int]) -> None:
-    assert abs(sharable_batch(wanted, counts) - wanted) <= 0.05 * wanted
-
-
-def test_a_batch_is_what_the_chips_can_deal_out() -> None:
-    assert sharable_batch(16e6 / 8192, [16384]) == 2048
-    assert sharable_batch(1024, [2000]) == 1000
+def test_the_batch_is_what_all_of_the_chips_can_share() -> None:
+    found = search(asked(chips="h100-sxm:60,a100-sxm-80gb:64", batch_tokens="4M"))
+    assert abs(found["batch_size_tokens"] - 4e6) <= 0.05 * 4e6
+    assert found["global_batch"] % 60 == 0, "480 of 465 to 512 has the largest common divisors with 60 and 64"
     assert search(asked(batch_size=96))["global_batch"] == 96, "sequences are kept exactly"
+
+
+@pytest.mark.parametrize("batch_tokens", [None, "3M"])
+def test_a_search_and_a_plan_take_the_same_batch_and_sequences(batch_tokens: str | None) -> None:
+    chips = "h800-sxm:500"
+    found = search(asked(model="deepseek-v3", chips=chips, usd_per_chip_hour="2", batch_tokens=batch_tokens))
+    request = TrainingRequest(
+        model="deepseek-v3", tokens="1T", chips=chips, usd_per_chip_hour=2.0, batch_tokens=batch_tokens
+    )
+    run = planned_run(request).plan.run
+    assert (found["global_batch"], found["seq_len"]) == (run.global_batch, run.seq_len)
+    assert found["seq_len"] == 4096
+
+
+def test_owned_chips_cost_what_owning_costs_and_their_power() -> None:
+    cheap, dear = (search(asked(chips="h100-sxm:64", owned=True, pue=pue)) for pue in (1.1, 2.0))
+    assert dear["best"][0]["total_usd"]["value"] > cheap["best"][0]["total_usd"]["value"]
+    assert cheap["best"][0]["price_assumed"] == "owned, straight line"
+    assert cheap["command"].endswith(" --owned")
+    rented = search(asked(chips="h100-sxm:64"))
+    assert rented["best"][0]["price_assumed"] is None
+    assert rented["best"][0]["total_usd"]["value"] != cheap["best"][0]["total_usd"]["value"]
+
+
+def test_chips_that_fail_more_often_take_longer() -> None:
+    usual, frail = (search(asked(chips="h100-sxm:64", mtbf_hours=hours)) for hours in (None, 500.0))
+    assert frail["best"][0]["wall_s"]["value"] > usual["best"][0]["wall_s"]["value"]
+    assert "--mtbf-hours 500" in frail["command"]
+    assert any(line.startswith("a failure of one chip every") for line in usual["assumed"])
+    assert not any(line.startswith("a failure of one chip every") for line in frail["assumed"])
+
+
+def test_a_speed_that_was_not_fitted_is_said_as_in_a_plan() -> None:
+    found = search(asked(chips="mi300x:64,h100-sxm:64"))
+    by_chip = {row["chip"]: row for row in found["best"]}
+    request = TrainingRequest(model="llama-3.1-8b", tokens="1T", chips="mi300x:64")
+    words = by_chip["mi300x"]["speed_assumed"]
+    assert "mean of the families that were fitted" in words
+    assert words in found["assumed"]
+    assert words in plan_training_document(request)["assumed"]
+    assert "priced as owned" in by_chip["mi300x"]["price_assumed"]
+    assert by_chip["h100-sxm"]["speed_assumed"] is None
 
 
 def test_what_is_fixed_is_in_every_plan() -> None:
@@ -108,6 +146,16 @@ def test_a_deadline_that_cannot_be_met_says_by_how_much() -> None:
         ({"model": None}, "MODEL or --params: give a model or a size"),
         ({"dtype": "int8"}, "--dtype 'int8': must be one of any, bf16, fp8"),
         ({"batch_size": 8, "batch_tokens": "1M"}, "--batch-tokens and --batch-size: give one of the two"),
+        ({"tokens": "1e24"}, r"--tokens 1e24: must be at most 1e\+18"),
+        ({"chips": "h100-sxm:8.5"}, "in whole chips"),
+        ({"chips": "h100-sxm:1e10"}, "at most 100,000,000 chips"),
+        ({"usd_per_chip_hour": "1e7"}, "must be a number of dollars from 0 to 1,000,000"),
+        ({"usd_per_chip_hour": "nan"}, "must be a number of dollars"),
+        ({"owned": True, "usd_per_chip_hour": "2"}, "--owned and --usd-per-chip-hour: give one of the two"),
+        ({"owned": True, "chips": "gb200:72"}, "chip gb200: what it costs to buy .* is not known"),
+        ({"mtbf_hours": 0.0}, "--mtbf-hours 0: must be above 0"),
+        ({"pue": 0.5}, "--pue 0.5: must be between 1 and 10"),
+        ({"catalog_file": Path("nope.toml")}, r"^nope\.toml: cannot be read \([^;]*\)$"),
         ({"usd_per_chip_hour": "much"}, "--usd-per-chip-hour 'much': write dollars"),
         ({"usd_per_chip_hour": "b200=2"}, "b200 is not among --chips"),
         ({"fixed": Fixed(tp=3)}, "tp=3: does not divide n_heads=32"),

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from twobills.report.search_tables import best_table, front_table, ranking_table, refusals, search_sentence
+from twobills.report.search_tables import (
+    LEGEND,
+    best_table,
+    front_table,
+    legend,
+    ranking_table,
+    refusals,
+    search_sentence,
+)
 
 
 def row(chip: str = "h100-sxm", *, days: float = 10.0, usd: float = 1e6, **plan: Any) -> dict[str, Any]:
@@ -29,6 +37,8 @@ def row(chip: str = "h100-sxm", *, days: float = 10.0, usd: float = 1e6, **plan:
         "total_usd": around(usd),
         "usd_per_ttoken": around(usd / 2),
         "spare_frac": 0.125,
+        "speed_assumed": None,
+        "price_assumed": None,
     }
 
 
@@ -106,3 +116,18 @@ def test_a_long_front_is_shown_from_end_to_end() -> None:
 
 def test_what_is_left_out_has_its_reason() -> None:
     assert refusals(document(row())) == ["chip x: no price"]
+
+
+def test_what_is_assumed_of_a_row_is_marked_and_of_a_winner_said() -> None:
+    known, doubtful = row(), {**row("new", days=5.0), "speed_assumed": "a guess", "price_assumed": "as owned"}
+    both = document(doubtful, known)
+    table = ranking_table(both)
+    days, cost = (table.columns.index(name) for name in ("Days", "Cost"))
+    assert [cells[days] for cells in table.rows] == ["5.00 ~", "10.0"]
+    assert [cells[cost] for cells in table.rows] == ["$1.00M ~", "$1.00M"]
+    assert "Assumed of new: a guess. Its price is assumed: as owned." in search_sentence(both)
+    assert "ssumed" not in search_sentence(document(known, {**doubtful, "total_usd": row(usd=2e6)["total_usd"]}))
+    cheaper = {**doubtful, "total_usd": row(usd=1e5)["total_usd"]}
+    assert "The cheapest is 64 x new: $100k. Assumed of new: a guess." in search_sentence(document(known, cheaper))
+    assert legend(both) != LEGEND
+    assert legend(document(known)) == LEGEND

@@ -73,6 +73,11 @@ def training(
     usd_per_chip_hour: Annotated[
         str | None, typer.Option(help="What you pay: 2.5 for all, or NAME=2.5, several with commas.")
     ] = None,
+    owned: Annotated[
+        bool, typer.Option("--owned", help="The chips are bought, not rented: capital written off, power, hosting.")
+    ] = False,
+    pue: Annotated[float | None, typer.Option(help="Facility / IT power of owned chips, 1 to 10.")] = None,
+    mtbf_hours: Annotated[float | None, typer.Option(help="Hours one chip runs between failures.")] = None,
     catalog_file: CatalogFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -111,6 +116,9 @@ def training(
             top=top,
             max_days=max_days,
             usd_per_chip_hour=usd_per_chip_hour,
+            owned=owned,
+            pue=pue,
+            mtbf_hours=mtbf_hours,
             network_gbps=network_gbps,
             catalog_file=catalog_file,
         )
@@ -124,7 +132,7 @@ def training(
         print_table(search_tables.best_table(found))
     print_table(search_tables.ranking_table(found))
     print_table(search_tables.front_table(found, top))
-    say(search_tables.LEGEND)
+    say(search_tables.legend(found))
     for reason in search_tables.refusals(found):
         say(f"Left out: {reason}.")
     say(f"Assumed: {'; '.join(found['assumed'])}.")

@@ -1,26 +1,27 @@
 """What ``twobills search training`` does: from names and words to the best ways to train, as one document.
 
-The batch, where it is not given in sequences, is the number of sequences within 5 % of what is wanted that the
-offered numbers of chips share most divisors with: otherwise few parallel plans could deal it out.
+The batch, where it is not given in sequences, is one that all of the offered numbers of chips can share out, as in
+``plan training``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from twobills.counts.llama_shape import llama_shape
-from twobills.counts.params import count_params, sparsity
+from twobills.counts.params import count_params
 from twobills.errors import RequestError, TargetError
+from twobills.flows.asked import MOST_TOKENS, quantity, resolve_model
 from twobills.flows.offered_chips import chip_prices, offered_clusters
-from twobills.flows.plan_training import MAX_SEQ_LEN, quantity, resolve_model
+from twobills.flows.plan_training import operated, seq_len_words, shared_batch, usual_seq_len
+from twobills.flows.training_document import about_failures, about_family, about_pauses
 from twobills.meter.clock import Clock, monotonic
 from twobills.money.rates import Rates
 from twobills.perf.achieved import achieved
-from twobills.plan.global_batch import RULE, default_global_batch
+from twobills.plan.global_batch import RULE
 from twobills.plan.search import FoundPlan, Job, Objective, Offer, search_training
 from twobills.plan.space import Fixed
 from twobills.plan.training import whole_run_spread
@@ -31,11 +32,9 @@ from twobills.specs.dtype import DType
 from twobills.specs.model import ModelSpec
 from twobills.specs.parallel import ParallelSpec, Stack
 from twobills.specs.run import TRAINING_DTYPES, TrainingRun
-from twobills.specs.running import default_running
-from twobills.units import SECONDS_PER_DAY, per_s_to_per_hour, show_frac, show_seconds
+from twobills.units import SECONDS_PER_DAY, per_s_to_per_hour, show_frac
 
 ANY_DTYPE = "any"
-BATCH_TOLERANCE_FRAC = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +58,9 @@ class SearchRequest:
     max_days: float | None = None
     usd_per_chip_hour: str | None = None
     """One price for all chips, or ``NAME=USD``, several with commas."""
+    owned: bool = False
+    pue: float | None = None
+    mtbf_hours: float | None = None
     network_gbps: float | None = None
     """Network of one chip, Gbit/s."""
     catalog_file: Path | None = None
@@ -66,26 +68,19 @@ class SearchRequest:
 
 def search(asked: SearchRequest, clock: Clock = monotonic) -> dict[str, Any]:
     """The document that ``twobills search training --json`` prints. Raises RequestError for a wrong request."""
+    if asked.owned and asked.usd_per_chip_hour is not None:
+        raise RequestError("--owned and --usd-per-chip-hour: give one of the two")
     model = _model(asked)
     clusters = offered_clusters(asked.chips, asked.network_gbps, asked.catalog_file)
-    rates = chip_prices([cluster.chip for cluster in clusters], asked.usd_per_chip_hour, asked.catalog_file)
     job = _job(asked, model, clusters)
-    dtypes = TRAINING_DTYPES if asked.dtype == ANY_DTYPE else (_dtype(asked.dtype),)
-    offers, refused = [], []
-    for cluster in clusters:
-        chip_rates = rates[cluster.chip.name]
-        having = tuple(dtype for dtype in dtypes if dtype is DType.BF16 or dtype in cluster.chip.peak_flops_per_s)
-        if isinstance(chip_rates, str):
-            refused.append((cluster, chip_rates))
-        elif not having:
-            refused.append((cluster, f"chip {cluster.chip.name}: has no {asked.dtype}; use --dtype any or bf16"))
-        else:
-            calibration = published_calibration()
-            speed = achieved(cluster, asked.stack, calibration)
-            hours = whole_run_spread(float(speed.log_sigma), calibration)
-            offers.append(Offer(cluster, speed, hours, chip_rates.usd_per_chip_s, having))
-    if not offers:
-        raise RequestError("; ".join(dict.fromkeys(reason for _, reason in refused)))
+    rates = chip_prices(
+        [cluster.chip for cluster in clusters],
+        asked.usd_per_chip_hour,
+        asked.catalog_file,
+        owning=asked.owned,
+        running=job.running,
+    )
+    offers, refused = _offers(asked, clusters, rates)
     max_wall_s = None if asked.max_days is None else asked.max_days * SECONDS_PER_DAY
     start_s = clock()
     found = search_training(job, offers, objective=asked.objective, top=asked.top, max_wall_s=max_wall_s)
@@ -103,7 +98,7 @@ def search(asked: SearchRequest, clock: Clock = monotonic) -> dict[str, Any]:
             for cluster, reason in (*refused, *found.refused)
         ],
         "command": command(asked, found.ranking[0], job),
-        "assumed": _assumed(asked, model, job, rates),
+        "assumed": _assumed(asked, job, offers, rates),
     }
 
 
@@ -111,17 +106,6 @@ def check_deadline(document: Mapping[str, Any]) -> None:
     """Raises TargetError, saying by how much, where ``--max-days`` was not met."""
     if document["missed"]:
         raise TargetError(document["missed"])
-
-
-def sharable_batch(wanted: float, chip_counts: Sequence[int]) -> int:
-    """Sequences within 5 % of ``wanted``: those with the largest common divisors with the numbers of chips."""
-    least = max(1, math.ceil(wanted * (1 - BATCH_TOLERANCE_FRAC)))
-    most = max(least, math.floor(wanted * (1 + BATCH_TOLERANCE_FRAC)))
-
-    def merit(batch: int) -> tuple[int, float]:
-        return math.prod(math.gcd(batch, n) for n in chip_counts), -abs(batch - wanted)
-
-    return max(range(least, most + 1), key=merit)
 
 
 def command(asked: SearchRequest, winner: FoundPlan, job: Job) -> str:
@@ -139,10 +123,13 @@ def command(asked: SearchRequest, winner: FoundPlan, job: Job) -> str:
         "stack": None if asked.stack is Stack.OVERLAPPED else asked.stack.value,
         "network-gbps": None if asked.network_gbps is None else f"{asked.network_gbps:g}",
         "usd-per-chip-hour": price,
+        "pue": None if asked.pue is None else f"{asked.pue:g}",
+        "mtbf-hours": None if asked.mtbf_hours is None else f"{asked.mtbf_hours:g}",
         "catalog": asked.catalog_file,
     }
     words = ["twobills plan training", *([asked.model] if asked.model else [])]
-    return " ".join([*words, *(f"--{name} {value}" for name, value in flags.items() if value is not None)])
+    given = [f"--{name} {value}" for name, value in flags.items() if value is not None]
+    return " ".join([*words, *given, *(["--owned"] if asked.owned else [])])
 
 
 def _plan_flags(spec: ParallelSpec) -> dict[str, object]:
@@ -167,20 +154,50 @@ def _model(asked: SearchRequest) -> ModelSpec:
     return resolve_model(asked.model or "", asked.catalog_file)
 
 
+def _offers(
+    asked: SearchRequest, clusters: Sequence[ClusterSpec], rates: Mapping[str, Rates | str]
+) -> tuple[list[Offer], list[tuple[ClusterSpec, str]]]:
+    """What can be searched, and what cannot with the reason. Raises RequestError if nothing can."""
+    dtypes = TRAINING_DTYPES if asked.dtype == ANY_DTYPE else (_dtype(asked.dtype),)
+    offers, refused = [], []
+    for cluster in clusters:
+        chip_rates = rates[cluster.chip.name]
+        having = tuple(dtype for dtype in dtypes if dtype is DType.BF16 or dtype in cluster.chip.peak_flops_per_s)
+        if isinstance(chip_rates, str):
+            refused.append((cluster, chip_rates))
+        elif not having:
+            refused.append((cluster, f"chip {cluster.chip.name}: has no {asked.dtype}; use --dtype any or bf16"))
+        else:
+            offers.append(_offer(asked, cluster, chip_rates, having))
+    if not offers:
+        raise RequestError("; ".join(dict.fromkeys(reason for _, reason in refused)))
+    return offers, refused
+
+
+def _offer(asked: SearchRequest, cluster: ClusterSpec, rates: Rates, dtypes: tuple[DType, ...]) -> Offer:
+    calibration = published_calibration()
+    speed = achieved(cluster, asked.stack, calibration)
+    return Offer(
+        cluster=cluster,
+        rates=speed,
+        hours=whole_run_spread(float(speed.log_sigma), calibration),
+        usd_per_chip_s=rates.usd_per_chip_s,
+        dtypes=dtypes,
+        speed_assumed=about_family(cluster.chip, calibration),
+        price_assumed=rates.source if rates.assumed else None,
+    )
+
+
 def _job(asked: SearchRequest, model: ModelSpec, clusters: Sequence[ClusterSpec]) -> Job:
-    n_tokens = quantity("--tokens", asked.tokens)
-    seq_len = asked.seq_len or min(model.max_seq_len, MAX_SEQ_LEN)
+    n_tokens = quantity("--tokens", asked.tokens, MOST_TOKENS)
+    seq_len = asked.seq_len or usual_seq_len(asked.model, model, asked.catalog_file)
     if asked.batch_tokens is not None and asked.batch_size is not None:
         raise RequestError("--batch-tokens and --batch-size: give one of the two")
-    global_batch = asked.batch_size
-    if global_batch is None:
-        counts = [cluster.n_chips for cluster in clusters]
-        wanted: float = default_global_batch(n_tokens, seq_len, max(counts), sparsity=sparsity(model))
-        if asked.batch_tokens is not None:
-            wanted = quantity("--batch-tokens", asked.batch_tokens) / seq_len
-        global_batch = sharable_batch(wanted, counts)
+    counts = [cluster.n_chips for cluster in clusters]
+    global_batch = asked.batch_size or shared_batch(model, n_tokens, seq_len, counts, asked.batch_tokens)
     run = TrainingRun(n_tokens=n_tokens, seq_len=seq_len, global_batch=global_batch)
-    return Job(model, run.n_tokens, run.seq_len, run.global_batch, asked.fixed, default_running())
+    running = operated(pue=asked.pue, mtbf_hours=asked.mtbf_hours)
+    return Job(model, run.n_tokens, run.seq_len, run.global_batch, asked.fixed, running)
 
 
 def _dtype(text: str) -> DType:
@@ -190,19 +207,20 @@ def _dtype(text: str) -> DType:
         raise RequestError(f"--dtype {text!r}: must be one of any, {', '.join(TRAINING_DTYPES)}") from None
 
 
-def _assumed(asked: SearchRequest, model: ModelSpec, job: Job, rates: Mapping[str, Rates | str]) -> list[str]:
+def _assumed(asked: SearchRequest, job: Job, offers: Sequence[Offer], rates: Mapping[str, Rates | str]) -> list[str]:
+    model, running = job.model, job.running
     found = [f"price of {chip}: {r.source}" for chip, r in rates.items() if not isinstance(r, str) and r.assumed]
+    found += dict.fromkeys(offer.speed_assumed for offer in offers if offer.speed_assumed)
     if asked.batch_size is None and asked.batch_tokens is None:
         found.append(f"batch of {job.global_batch} sequences: {RULE}")
     if asked.seq_len is None:
-        found.append(f"sequences of {job.seq_len} tokens")
+        found.append(seq_len_words(asked.model, job.seq_len, asked.catalog_file))
     if asked.params is not None:
         found.append(f"the shape: Llama 3's proportions, {model.n_layers} layers of width {model.d_model}")
-    running = job.running
-    found.append(
-        f"a failure of one chip every {show_seconds(running.mtbf_chip_s)}, evaluation "
-        f"{show_frac(running.evaluation_frac)} of the training time, pauses {show_frac(running.pauses_frac)}"
-    )
+    if asked.mtbf_hours is None:
+        found.append(about_failures(running))
+    found.append(f"evaluation over training time: {show_frac(running.evaluation_frac)}")
+    found.append(about_pauses(running))
     found.append(
         "intervals: how far the hours of published runs ended from such forecasts; prices are taken as they are"
     )

@@ -55,6 +55,10 @@ class Offer(NamedTuple):
     usd_per_chip_s: float
     dtypes: tuple[DType, ...]
     """Formats to look at: bf16, fp8."""
+    speed_assumed: str | None = None
+    """In words, what stands in for a speed that was not fitted."""
+    price_assumed: str | None = None
+    """In words, where a price comes from that nobody asks."""
 
 
 class Job(NamedTuple):

@@ -66,6 +66,8 @@ def _row(plan: FoundPlan) -> dict[str, Any]:
         "memory_bytes": plan.memory_bytes,
         "spare_bytes": plan.spare_bytes,
         "spare_frac": plan.spare_frac,
+        "speed_assumed": plan.offer.speed_assumed,
+        "price_assumed": plan.offer.price_assumed,
     }
 
 

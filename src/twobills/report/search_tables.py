@@ -17,6 +17,8 @@ LEGEND = (
     "sequences per micro-batch; v pieces of the model per pipeline stage; sel or full: recomputation. Spare is memory "
     "of each chip, MFU is of the 16-bit peak."
 )
+ASSUMED = "~"
+MARKS = f"{ASSUMED} after days: speed taken from other kinds of chips; after a cost: a price that is assumed."
 WANTED = {"time": "fastest", "dollars": "cheapest", "memory": "roomiest"}
 _WAITS = {
     "exposed_frac": "waiting for transfers",
@@ -39,7 +41,14 @@ def search_sentence(found: Document) -> str:
         f"Its chips compute for {show_frac(winner['compute_frac'])} of the time"
         + (f"; the largest part of the rest is {_WAITS[wait]} ({show_frac(winner[wait])})." if winner[wait] else "."),
     ]
-    return " ".join([*said, *_other_winner(found)])
+    return " ".join([*said, *_doubts(winner), *_other_winner(found)])
+
+
+def legend(found: Document) -> str:
+    """What the tables' letters and marks mean."""
+    rows = (*found["best"], *found["ranking"], *found["front"])
+    marked = any(row["speed_assumed"] or row["price_assumed"] for row in rows)
+    return f"{LEGEND} {MARKS}" if marked else LEGEND
 
 
 def best_table(found: Document) -> Table:
@@ -72,8 +81,8 @@ def _table(title: str, rows: Sequence[Document], chips: bool) -> Table:
         (
             _degrees(row["plan"]),
             _settings(row),
-            significant(row["wall_s"]["value"] / SECONDS_PER_DAY),
-            show_usd(row["total_usd"]["value"]),
+            significant(row["wall_s"]["value"] / SECONDS_PER_DAY) + _mark(row["speed_assumed"]),
+            show_usd(row["total_usd"]["value"]) + _mark(row["price_assumed"]),
             show_usd(row["usd_per_ttoken"]["value"]),
             show_frac(row["mfu"]),
             show_frac(row["compute_frac"]),
@@ -87,6 +96,19 @@ def _table(title: str, rows: Sequence[Document], chips: bool) -> Table:
         named = [f"{row['chip']}:{row['n_chips']}" for row in rows]
         cells = [(name, *row) for name, row in zip(named, cells, strict=True)]  # type: ignore[misc]
     return Table(title, columns, cells, 3 if chips else 2)
+
+
+def _mark(assumed: str | None) -> str:
+    return f" {ASSUMED}" if assumed else ""
+
+
+def _doubts(row: Document) -> list[str]:
+    """What of a row that wins is assumed."""
+    speed, source = row["speed_assumed"], row["price_assumed"]
+    return [
+        *([f"Assumed of {row['chip']}: {speed}."] if speed else []),
+        *([f"Its price is assumed: {source}."] if source else []),
+    ]
 
 
 def _degrees(plan: Document) -> str:
@@ -119,8 +141,8 @@ def _other_winner(found: Document) -> list[str]:
         return []
     chips = f"{best['n_chips']:,} x {best['chip']}"
     if other == "wall_s":
-        return [f"The fastest is {chips}: {show_seconds(best[other]['value'])}."]
-    return [f"The cheapest is {chips}: {show_usd(best[other]['value'])}."]
+        return [f"The fastest is {chips}: {show_seconds(best[other]['value'])}.", *_doubts(best)]
+    return [f"The cheapest is {chips}: {show_usd(best[other]['value'])}.", *_doubts(best)]
 
 
 def _spread(rows: Sequence[Document], top: int) -> list[Document]:
