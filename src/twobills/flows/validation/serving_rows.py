@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from twobills.errors import CatalogError, DataError, SpecError
-from twobills.flows.validation.rows import Skipped, needed, number
+from twobills.flows.validation.rows import Skipped, needed, number, whole
 from twobills.flows.validation.serving_chips import serving_chip
 from twobills.specs import catalog
 from twobills.specs.cluster import ClusterSpec
@@ -22,6 +22,10 @@ from twobills.specs.model import ModelSpec
 from twobills.specs.weight_format import WeightFormat
 
 COLUMNS = ("model", "chip", "n_chips", "precision_weights", "engine", "isl", "osl", "concurrency", "metric", "value")
+
+
+_SMALLEST = 1e-9
+"""Below all that a row measures: a smaller value is an empty cell."""
 
 
 class Manner(StrEnum):
@@ -75,7 +79,11 @@ class ServingRow:
     measured: float
 
 
-_EARLY = re.compile(r"(202[34]\b|v?0\.[0-7](\.|\b))")
+_EARLY = {
+    "vllm": re.compile(r"(202[34]$|(vllm )?v?0\.[0-7](\.|\b))"),
+    "sglang": re.compile(r"(sglang )?v?0\.[0-3](\.|\b)"),
+}
+"""Versions before the schedulers were rewritten: vLLM's of 2025 (0.8), SGLang's of December 2024 (0.4)."""
 _ENGINES = (
     ("tensorrt", Engine.TENSORRT),
     ("vllm", Engine.SERVER),
@@ -96,9 +104,10 @@ def serving_rows(rows: list[dict[str, str]], where: str) -> Iterator[ServingRow 
 
 
 def engine_of(text: str, version: str = "") -> Engine:
-    """The class of an engine's name and version; a version of vLLM that is not stated is taken as recent."""
-    found = next((engine for word, engine in _ENGINES if word in text.lower()), Engine.GENERIC)
-    return Engine.EARLY if found is Engine.SERVER and _EARLY.match(version.strip()) else found
+    """The class of an engine's name and version; a version that is not stated is taken as recent."""
+    word, found = next(((word, engine) for word, engine in _ENGINES if word in text.lower()), ("", Engine.GENERIC))
+    early = _EARLY.get(word)
+    return Engine.EARLY if early and early.match(version.strip().lower()) else found
 
 
 def _read(row: Mapping[str, str]) -> ServingRow | Skipped:
@@ -113,14 +122,14 @@ def _read(row: Mapping[str, str]) -> ServingRow | Skipped:
         manner = _manner(row)
         if manner is None:
             return Skipped(row, False, "neither concurrency nor a request rate is stated")
-        n_chips = int(needed(row, "n_chips"))
+        n_chips = whole(row, "n_chips")
         metric = Metric(row["metric"])
         weights = WeightFormat.parse(row["precision_weights"])
         tp, pp, ep, dp = _degrees(row, n_chips)
         cluster = ClusterSpec(chip=serving_chip(row["chip"]).chip, n_chips=n_chips)
         per_chip = row.get("scope") == "per_chip" and metric not in (Metric.TTFT, Metric.TPOT)
         rate = number(row, "request_rate") if row.get("request_rate") not in ("", "inf", None) else None
-        concurrency = None if row["concurrency"] in ("", "max") else number(row, "concurrency")
+        concurrency = None if row["concurrency"] in ("", "max") else _at_least(1, row, "concurrency")
         return ServingRow(
             source=row.get("source_title") or "not stated",
             name=row["model"],
@@ -133,13 +142,13 @@ def _read(row: Mapping[str, str]) -> ServingRow | Skipped:
             pp=pp,
             ep=ep,
             dp=dp,
-            prompt_tokens=needed(row, "isl") * _mean_length(row),
-            answer_tokens=needed(row, "osl") * _mean_length(row),
+            prompt_tokens=_at_least(0 if manner is Manner.DECODE else 1, row, "isl") * _mean_length(row),
+            answer_tokens=_at_least(0 if manner is Manner.PREFILL else 1, row, "osl") * _mean_length(row),
             concurrency=concurrency,
             requests_per_s=rate,
             manner=manner,
             metric=metric,
-            measured=needed(row, "value") * (n_chips if per_chip else 1),
+            measured=_at_least(_SMALLEST, row, "value") * (n_chips if per_chip else 1),
         )
     except (CatalogError, SpecError, DataError) as error:
         return Skipped(row, True, str(error))
@@ -163,12 +172,26 @@ def _manner(row: Mapping[str, str]) -> Manner | None:
 
 
 def _degrees(row: Mapping[str, str], n_chips: int) -> tuple[int, int, int, int]:
-    """tp, pp, ep, dp: as stated; the rest by tensor parallelism, or layer by layer where the engine does that."""
+    """tp, pp, ep, dp: as stated; the rest by tensor parallelism, or layer by layer where the engine does that.
+
+    Engines also call attention data parallelism "TP8 DP8" of the same eight chips: tp is what dp leaves.
+    """
     tp, pp, ep, dp = (int(number(row, key) or 0) for key in ("tp", "pp", "ep", "dp"))
     if not tp and not pp and engine_of(row["engine"]) is Engine.NATIVE:
         return 1, n_chips, 1, 1
     pp, dp = pp or 1, dp or 1
-    return tp or max(n_chips // (pp * dp), 1), pp, ep or 1, dp
+    left = max(n_chips // (pp * dp), 1)
+    tp = min(tp, left) if tp and dp > 1 else tp or left
+    if tp * pp * dp > n_chips:
+        raise DataError(f"tp={tp} x pp={pp} x dp={dp}: more than n_chips={n_chips}")
+    return tp, pp, ep or 1, dp
+
+
+def _at_least(least: float, row: Mapping[str, str], key: str) -> float:
+    value = needed(row, key)
+    if value < least:
+        raise DataError(f"{key}={row[key]!r}: must be {'above 0' if least < 1 else f'at least {least:g}'}")
+    return value
 
 
 def _mean_length(row: Mapping[str, str]) -> float:
