@@ -126,10 +126,15 @@ class _Step:
         self.tokens = expected_tokens(speculation.acceptance, speculation.n_guesses)
         self.read_per_token = load.prompt_tokens * (1 - load.cached_frac) / load.answer_tokens
 
-    def _step_s(self, model: ModelSpec, n: float, n_prompt: float, prompt: float) -> float:
+        # A guess is a forward pass inside the engine's step, which schedules and samples once.
+        self.guess_rates = rates._replace(step_s=0.0, sequence_s=0.0)
+
+    def _step_s(
+        self, model: ModelSpec, n: float, n_prompt: float, prompt: float, rates: ServingRates | None = None
+    ) -> float:
         context = self.load.prompt_tokens + self.load.answer_tokens / 2
         situation = situation_of(self.instance, n, context, n_prompt, prompt)
-        return float(serving_step_s(serving_step(model, situation), self.rates)[0])
+        return float(serving_step_s(serving_step(model, situation), rates or self.rates)[0])
 
     def plain_s(self, n: float) -> float:
         """Without guesses, prompts mixed in."""
@@ -140,7 +145,7 @@ class _Step:
         if self.how.draft is None:
             one = self.how.draft_step_frac * self._step_s(self.model, n, 0.0, 1.0)
         else:
-            one = self._step_s(self.how.draft, n, 0.0, 1.0)
+            one = self._step_s(self.how.draft, n, 0.0, 1.0, self.guess_rates)
         return self.how.n_guesses * one
 
     def mixed_s(self, n: float) -> float:

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.runs import CHIP
+from tests.served import BIG, EIGHT, LONG, ONE, in_two_pools, load_of, served
+from twobills.counts.serving_step import kv_cache_bytes
+from twobills.errors import SpecError
+from twobills.plan.serving_choice import TARGET_UTILIZATION
+from twobills.plan.serving_degrees import Degrees
+from twobills.specs.cluster import ClusterSpec
+from twobills.specs.load import Load
+from twobills.units import MEGA, SECONDS_PER_DAY
+from twobills.usage import Phase
+
+some = settings(max_examples=30, deadline=None)
+loads = st.builds(
+    lambda p, a, c, coming: Load(prompt_tokens=p, answer_tokens=a, cached_frac=c, **coming),
+    st.integers(1, 20_000),
+    st.integers(1, 2_000),
+    st.floats(0, 0.99),
+    st.one_of(
+        st.just({}),
+        st.builds(lambda n: {"concurrency": n}, st.integers(2, 2000)),
+        st.builds(lambda r: {"requests_per_s": r}, st.floats(0.001, 0.5)),
+    ),
+)
+
+
+@some
+@given(loads)
+def test_pools_share_the_chips_and_all_tokens_pay_for_them(load: Load) -> None:
+    plan = in_two_pools(load)
+    assert plan.n_chips == plan.prefill.n_chips + plan.decode.n_chips <= 8
+    assert plan.prefill.busy(plan.per_s) < 1
+    assert plan.decode.busy(plan.per_s) < 1
+    figures, shares = plan.figures, plan.shares
+    assert shares.input + shares.cached_input + shares.output == pytest.approx(1, abs=1e-12)
+    paid = (
+        figures.usd_per_mtok_input.value * load.prompt_tokens * (1 - load.cached_frac)
+        + figures.usd_per_mtok_cached_input.value * load.prompt_tokens * load.cached_frac
+        + figures.usd_per_mtok_output.value * load.answer_tokens
+    ) / MEGA
+    assert paid == pytest.approx(figures.usd_per_request.value)
+    assert plan.bill.usage.total.chip_s == pytest.approx(SECONDS_PER_DAY * plan.n_chips)
+    assert figures.ttft_s.value >= plan.read_s + plan.transfer_s
+    assert figures.ttft_p50_s.value <= figures.ttft_p99_s.value
+
+
+def test_writing_is_not_delayed_by_reading() -> None:
+    load, model = load_of(concurrency=200, prompt_tokens=8000), replace(BIG, n_layers=24)
+    together, apart = served(load, model=model), in_two_pools(load, model=model)
+    assert apart.figures.tpot_s.value < together.figures.tpot_s.value
+
+
+def test_a_cache_crosses_fast_links_within_their_domain_and_the_network_beyond() -> None:
+    """What a prompt's cache holds, over the rate that collectives reach, from each chip that holds a part of it."""
+    n_bytes = float(kv_cache_bytes(LONG, 1000.0, 2.0))
+    for cluster, link in ((EIGHT, CHIP.scaleup_bytes_per_s), (replace(EIGHT, n_chips=16), CHIP.scaleout_bytes_per_s)):
+        one = Degrees(tp=1, pp=1, n_instances=cluster.n_chips // 2)
+        plan = in_two_pools(load_of(concurrency=64), cluster=cluster, prefill=one, decode=one)
+        assert plan.transfer_bytes == pytest.approx(n_bytes)
+        assert link is not None
+        assert plan.transfer_s >= n_bytes / link
+        assert plan.transfer_s <= 2 * n_bytes / link
+
+
+def test_each_pool_has_the_fewest_chips_that_are_not_too_busy() -> None:
+    plan = in_two_pools(load_of(requests_per_s=0.1))
+    assert plan.n_chips == 2
+    assert plan.utilization <= TARGET_UTILIZATION
+    day = plan.bill
+    assert day.line(Phase.PREFILL).usage.tokens == pytest.approx(0.1 * 1000 * SECONDS_PER_DAY)
+    assert day.line(Phase.DECODE).usage.tokens == pytest.approx(0.1 * 300 * SECONDS_PER_DAY)
+    assert day.line(Phase.PREFILL).usage.chip_s == pytest.approx(0.1 * plan.read_s * SECONDS_PER_DAY)
+
+
+def test_clients_wait_as_often_as_they_are_many() -> None:
+    """Little's law: in flight = rate x stay."""
+    for n in (4, 64, 2000):
+        plan = in_two_pools(load_of(concurrency=n))
+        stay_s = plan.figures.e2e_s.value
+        assert plan.per_s * stay_s == pytest.approx(n, rel=0.15)
+
+
+def test_what_cannot_be_is_one_line() -> None:
+    with pytest.raises(SpecError, match="do not hold two instances, one for each pool"):
+        in_two_pools(load_of(), cluster=ONE)
+    with pytest.raises(SpecError, match=r"saturates two pools of 8 x test-chip, which take about .* a second"):
+        in_two_pools(load_of(requests_per_s=1e4))
+    with pytest.raises(SpecError, match="do not hold"):
+        in_two_pools(load_of(), model=BIG, cluster=ClusterSpec(chip=CHIP, n_chips=2))
