@@ -74,3 +74,27 @@ def test_a_mistake_is_one_line(arguments: tuple[str, ...], message: str) -> None
     assert re.search(message, done.stderr)
     assert len(done.stderr.splitlines()) == 1
     assert not done.stdout
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "chip.toml"
+
+
+def test_the_example_of_a_users_chip_can_be_shown_and_planned_on() -> None:
+    assert "examples/chip.toml" in runner.invoke(app, ["chips", "--help"]).output
+    shown = runner.invoke(app, ["chips", "show", "mychip", "--catalog", str(EXAMPLE), "--json"])
+    document = json.loads(shown.output)
+    assert document["prices"][0]["usd_per_chip_hour"] == 2.5
+    asked = ["plan", "training", "llama-3.1-8b", "--tokens", "1T", "--chips", "mychip:64", "--catalog", str(EXAMPLE)]
+    rented, owned = (json.loads(runner.invoke(app, [*asked, *more, "--json"]).output) for more in ([], ["--owned"]))
+    training = rented["training"]
+    assert training["total_usd"]["value"] == pytest.approx(2.5 * training["chip_hours"]["value"])
+    assert training["split"] is not None
+    assert owned["training"]["bill"]["rates"]["usd_per_j"] > 0
+
+
+def test_the_example_names_every_command_it_is_for() -> None:
+    lines = [line.strip("# ") for line in EXAMPLE.read_text().splitlines() if line.startswith("#     twobills ")]
+    assert len(lines) == 2
+    for line in lines:
+        words = line.replace("examples/chip.toml", str(EXAMPLE)).split()[1:]
+        assert runner.invoke(app, words).exit_code == 0

@@ -9,7 +9,10 @@ import typer
 from twobills.cli.options import AsJson, CatalogFile
 from twobills.errors import RequestError
 
-chips_app = typer.Typer(no_args_is_help=True, help="Chips and what an hour of each costs: list, show.")
+chips_app = typer.Typer(
+    no_args_is_help=True,
+    help="Chips and what an hour of each costs: list, show. Your own: --catalog FILE, as in examples/chip.toml.",
+)
 
 
 @chips_app.command("list")
