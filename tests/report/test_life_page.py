@@ -82,13 +82,15 @@ def test_the_sentence_says_when_they_cross(document: dict[str, Any]) -> None:
     words = sentences.life_sentence(document)
     assert "Training, paid 2 times, should cost" in words
     assert "Inference overtakes training after" in words
-    assert "were the model in service so long" not in words
+    assert f"on {document['life']['crossover_date']} if service starts today" in words
     document["life"]["crosses_within_life"] = False
-    assert "were the model in service so long" in sentences.life_sentence(document)
+    assert "were it in service so long" in sentences.life_sentence(document)
     document["life"] |= {"crossover_days": {"value": None, "p5": 5.0, "p95": None}, "reason": "inference does not"}
     assert "Inference does not; over" in sentences.life_sentence(document)
     document["life"]["crossover_days"] = {"value": 0.0, "p5": 0.0, "p95": 0.0}
     assert "from the first answer" in sentences.life_sentence(document)
+    document["life"]["total_usd"] = {"value": 0.0, "p5": 0.0, "p95": 0.0}
+    assert "Nothing is paid for" in sentences.life_sentence(document)
 
 
 def test_a_side_that_never_comes_reads_never(document: dict[str, Any]) -> None:

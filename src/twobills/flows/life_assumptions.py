@@ -33,7 +33,7 @@ def assumptions_of(asked: PlanSpec, trained: Trained, served: Served, case: Life
     """All that the life of this plan rests on."""
     return [
         *_of_use(asked, case),
-        *_of_forecasts(trained, served, case),
+        *_of_forecasts(asked, trained, served, case),
         *_of_prices(asked, trained, served, case),
         *([] if asked.on_this_machine else _planned_anew(asked, served, case)),
     ]
@@ -87,19 +87,20 @@ def _of_use(asked: PlanSpec, case: LifeCase) -> Iterator[Assumption]:
     )
 
 
-def _of_forecasts(trained: Trained, served: Served, case: LifeCase) -> Iterator[Assumption]:
+def _of_forecasts(asked: PlanSpec, trained: Trained, served: Served, case: LifeCase) -> Iterator[Assumption]:
     usd = trained.total_usd
+    here = "`ledger calibrate` after some runs" if asked.on_this_machine else ""
     yield Assumption(
         "the training forecast",
         Side(show_usd(usd.p5), _training(case, usd.p5)),
         Side(show_usd(usd.p95), _training(case, usd.p95)),
-        "time some steps on those chips and set --batch-size, --seq-len, --train-dtype to what is run",
+        here or "time some steps on those chips and set --batch-size, --seq-len, --train-dtype to what is run",
     )
     yield Assumption(
         "the serving forecast",
         Side(f"x {_plain(served.spread.low)}", _slower(case, served.spread.low)),
         Side(f"x {_plain(served.spread.high)}", _slower(case, served.spread.high)),
-        "measure a server with the same load and set --engine, --weights, --kv to what it runs",
+        here or "measure a server with the same load and set --engine, --weights, --kv to what it runs",
     )
     yield Assumption(
         "tokens trained on",

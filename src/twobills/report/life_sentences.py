@@ -44,12 +44,16 @@ def _crossing(life: Document) -> str:
     share = show_frac(life["inference_share"]["value"])
     whole = f"over {span} in service, inference is {share} of both bills."
     days = life["crossover_days"]["value"]
+    if not life["total_usd"]["value"]:
+        return "Nothing is paid for, so neither bill is the larger."
     if days is None:
         return f"{life['reason'].capitalize()}; {whole}"
     if not days:
         return f"Training costs nothing, so inference is the larger bill from the first answer; {whole}"
-    later = "" if life["crosses_within_life"] else ", were the model in service so long"
-    return f"Inference overtakes training after {show_days(days)}{later}; {whole}"
+    if not life["crosses_within_life"]:
+        return f"Inference would overtake training after {show_days(days)}, were it in service so long; {whole}"
+    on = f", on {life['crossover_date']} if service starts today" if days >= 1 else ""
+    return f"Inference overtakes training after {show_days(days)}{on}; {whole}"
 
 
 def _likely(interval: Document) -> str:
