@@ -69,6 +69,18 @@ def test_chips_without_a_price_are_left_out_with_the_reason() -> None:
     assert {row["chip"] for row in document["ranking"]} == {"h200-sxm"}
 
 
+def test_chips_whose_links_nobody_knows_may_stand_alone_but_not_win() -> None:
+    alone = found(chips="groq-lpu-v1:256", usd_per_chip_hour="1", ttft=None, tpot=None)
+    assert any("links of groq-lpu-v1: no rate is known" in each for each in alone["assumed"])
+    beside = found(chips="groq-lpu-v1:256,h200:8", usd_per_chip_hour="1")
+    assert [each["chip"] for each in beside["refused"]] == ["groq-lpu-v1"]
+
+
+def test_formats_that_a_chip_cannot_multiply_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"weights=fp8: a100-sxm.* has no fp8 products"):
+        found(chips="a100:8", weights="fp8")
+
+
 def test_a_rate_finds_the_fewest_chips() -> None:
     document = found(requests_per_s=5.0)
     fewest = document["fewest_chips"]

