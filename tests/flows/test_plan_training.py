@@ -304,6 +304,7 @@ def test_what_is_used_of_failures_power_and_capital_is_among_the_assumed_unless_
     assert "a failure of one chip" not in given
     calm = asked(failures=False)
     assert any(line.startswith("nothing fails: ") for line in calm["assumed"])
+    assert not any(line.startswith("from a failure") for line in calm["assumed"])
     spread = {kind: asked(failures=kind)["training"]["chip_s"] for kind in (True, False)}
     ratios = {kind: figure["p95"] / figure["value"] for kind, figure in spread.items()}
     assert ratios[True] == pytest.approx(ratios[False])

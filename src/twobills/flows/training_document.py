@@ -142,7 +142,7 @@ def assumptions(plan: RunPlan, calibration: Calibration) -> list[str]:
         *(
             f"{words}: {show(getattr(plan.running, name))}"
             for name, (words, show) in _RUNNING_WORDS.items()
-            if plan.running.is_assumed(name)
+            if plan.running.is_assumed(name) and (name != "restart_s" or math.isfinite(plan.running.mtbf_chip_s))
         ),
         *_about_operation(plan),
         *_about_job(plan),
