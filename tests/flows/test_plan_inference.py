@@ -46,6 +46,7 @@ def test_the_document_is_json_and_its_figures_have_intervals(document: dict[str,
     chips = sum(pool["n_instances"] * pool["chips_per_instance"] for pool in served["pools"])
     assert chips == served["n_chips"] <= document["chip"]["n_chips"]
     assert served["bill"]["total_usd"] == pytest.approx(served["usd_per_day"]["value"])
+    assert sum(served["bound_by"].values()) == pytest.approx(1)
     assert sum(part["share_frac"] for part in document["step_parts"]) == pytest.approx(1)
 
 

@@ -51,6 +51,7 @@ def test_tables_show_the_documents_figures(document: dict[str, Any]) -> None:
     prices = cells(tables.price_table(document))["Output, a million tokens"]
     assert prices[1] == show_usd(served["usd_per_mtok"]["output"]["value"])
     assert prices[4] == show_usd(served["usd_per_mtok_reserved"]["output"]["value"])
+    assert next(iter(served["bound_by"])) in cells(tables.plan_and_memory_table(document))["A step waits for"][0]
     day = cells(tables.day_table(document))["total"]
     assert day[-1] == show_usd(served["bill"]["total_usd"])
 
@@ -63,7 +64,7 @@ def test_sentences_say_the_cost_the_payers_and_what_binds(document: dict[str, An
     payers = sentences.payers_sentence(document)
     assert ("cached input" in payers) == bool(served["cached_frac"])
     assert ("waits for requests" in payers) == (served["bill"]["phases"]["idle"]["chip_s"] > 1)
-    assert document["step_parts"][0]["name"] in sentences.step_sentence(document["step_parts"])
+    assert document["step_parts"][0]["name"] in sentences.step_sentence(document)
     assert document["assumed"][0] in sentences.assumed_sentence(document["assumed"])
 
 

@@ -94,6 +94,6 @@ def plan_inference(
     print_table(tables.day_table(document))
     print_table(tables.plan_and_memory_table(document))
     if with_parts:
-        say(sentences.step_sentence(document["step_parts"]))
+        say(sentences.step_sentence(document))
         print_table(tables.step_table(document))
     say(sentences.assumed_sentence(document["assumed"]))

@@ -6,6 +6,7 @@ beside the bill, and tries what would change it most: smaller formats, and the o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,6 +78,7 @@ def plan_inference_document(asked: InferenceRequest, *, with_parts: bool = False
     planned = planned_serving(asked)
     plan, terms = planned.plan, planned.terms
     body = plan_to_json(plan) if isinstance(plan, ServingPlan) else pools_to_json(plan)
+    parts = _parts(plan)
     document = {
         "schema": SCHEMA,
         "model": model_to_json(plan.model),
@@ -86,12 +88,13 @@ def plan_inference_document(asked: InferenceRequest, *, with_parts: bool = False
             "pue": planned.running.pue,
             "split": split_of(plan.bill, planned.cluster.chip, terms),
             "split_reason": terms.no_cost or None,
+            "bound_by": _bound_by(parts),
             "levers": _levers(asked, planned),
         },
         "assumed": [*_assumed_by_us(asked), *planned.assumed, *plan.assumed, *assumed_of_prices(plan, planned.running)],
     }
     if with_parts:
-        document["step_parts"] = _parts(plan)
+        document["step_parts"] = parts
     return document
 
 
@@ -172,6 +175,14 @@ def _parts(plan: ServingPlan | DisaggregatedPlan) -> list[dict[str, Any]]:
     parts = explain_serving(plan.model, instance, plan.speed, load, float(plan.steady.n_running[0]))
     step_s = sum(part.seconds for part in parts)
     return [part.to_json(step_s) for part in parts]
+
+
+def _bound_by(parts: list[dict[str, Any]]) -> dict[str, float]:
+    """Shares of a step by what they wait for, the largest first."""
+    shares: Counter[str] = Counter()
+    for part in parts:
+        shares[part["bound_by"]] += part["share_frac"]
+    return dict(shares.most_common())
 
 
 def _levers(asked: InferenceRequest, planned: PlannedServing) -> list[dict[str, Any]]:

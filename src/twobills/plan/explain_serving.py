@@ -46,7 +46,8 @@ def explain_serving(
     """The parts, the longest first; they sum to the step's seconds."""
     context = load.prompt_tokens + load.answer_tokens / 2
     n_prompt = n_running * load.prompt_tokens * (1 - load.cached_frac) / load.answer_tokens
-    step = serving_step(model, situation_of(instance, n_running, context, n_prompt, load.prompt_tokens))
+    n = max(n_running, float(instance.pp[0]))  # a step that runs has a sequence in each stage's turn
+    step = serving_step(model, situation_of(instance, n, context, n_prompt, load.prompt_tokens))
     parts = [ServingPart(w.name, float(serving_work_s(w, rates)[0]), _bound(w, rates)) for w in step.work]
     parts += [ServingPart(t.name, float(transfer_s(t, rates)[0]), _link(t, rates)) for t in step.transfers]
     engine = float(serving_step_s(step, rates)[0]) - sum(part.seconds for part in parts)

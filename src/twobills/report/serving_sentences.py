@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from twobills.report.tables import Document
@@ -57,13 +56,11 @@ def payers_sentence(document: Document) -> str:
     )
 
 
-def step_sentence(parts: Sequence[Document]) -> str:
+def step_sentence(document: Document) -> str:
     """What binds most of a step."""
-    shares: Counter[str] = Counter()
-    for part in parts:
-        shares[part["bound_by"]] += part["share_frac"]
-    words = [f"{show_frac(share)} for {_BOUND[name]}" for name, share in shares.most_common() if share >= 0.001]
-    return f"Of a step's time, {', '.join(words)}; the longest part is {parts[0]['name']}."
+    bound = document["inference"]["bound_by"].items()
+    words = [f"{show_frac(share)} for {_BOUND[name]}" for name, share in bound if share >= 0.001]
+    return f"Of a step's time, {', '.join(words)}; the longest part is {document['step_parts'][0]['name']}."
 
 
 def assumed_sentence(assumed: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from twobills.units import (
 
 _KINDS = {"input": "Input", "cached_input": "Cached input", "output": "Output"}
 _SHOWN_PARTS = 12
+_WORTH_SAYING = 0.01
 _SEEN = 1e-6
 """Shares below it are rounding."""
 
@@ -100,6 +101,8 @@ def _plan_rows(document: Document) -> Iterator[tuple[str, str]]:
     yield "Room for cache on a chip", f"{show_bytes(memory['cache_room_bytes'])}"
     running = f"{short(significant(served['n_running']))} of at most {served['most_running']:,.0f}"
     yield "Sequences at once", f"{running} in an instance"
+    bound = (f"{name} {show_frac(share)}" for name, share in served["bound_by"].items() if share >= _WORTH_SAYING)
+    yield "A step waits for", ", ".join(bound)
     yield "Wait before a prompt is read", show_seconds(served["queue_s"])
     if transfer := served["transfer"]:
         yield (
