@@ -77,7 +77,11 @@ def test_the_version() -> None:
         (("plan", "smollm2-135m", "--tokens", "many"), 2, "--tokens 'many': not a quantity"),
         (("plan", "smollm2-135m", "--tokens", "0"), 2, "--tokens 0: must be above 0"),
         (("plan", "smollm2-135m", "--tokens", "1B", "--chips", "h900"), 2, "chip 'h900': not in the catalogue"),
-        (("plan", "smollm2-135m", "--tokens", "1B", "--chips", "cpu-core"), 2, "cpu-core: has no data-sheet rates"),
+        (
+            ("plan", "smollm2-135m", "--tokens", "1B", "--chips", "cpu-core"),
+            2,
+            "chip cpu-core: memory_bytes is not known",
+        ),
         (("plan", "llama-3.1-8b", "--tokens", "1T"), 2, "does not fit: the plan that needs least"),
         (
             ("plan", "smollm2-135m", "--tokens", "1B", "--chips", "gb300"),
@@ -85,7 +89,7 @@ def test_the_version() -> None:
             "nobody's is in the catalogue; give yours with",
         ),
         (("plan", "smollm2-135m", "--tokens", "1e400"), 2, "too large a quantity"),
-        (("plan", "smollm2-135m", "--tokens", "1B", "--prompt-tokens", "20000"), 2, "has positions for 8192"),
+        (("plan", "smollm2-135m", "--tokens", "1B", "--prompt-tokens", "20000"), 2, "more than the 8,192 positions"),
         (("plan", "smollm2-135m", "--tokens", "1B", "--usd-per-chip-hour", "inf"), 2, "must be a number of dollars"),
         (("ledger", "show", "last"), 2, "run 'last': matches no run"),
         (("ledger", "reconcile", "x"), 2, "run 'x': matches no run"),

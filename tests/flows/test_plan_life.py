@@ -50,12 +50,21 @@ def test_the_figures_that_are_promised_have_intervals(document: dict[str, Any]) 
 
 def test_the_days_dollars_are_those_of_its_tokens(document: dict[str, Any]) -> None:
     """Input and output tokens of all requests at their prices are what the machines cost, within what is idle."""
-    price, day = document["inference"]["usd_per_mtok"], document["inference"]["usd_per_day"]
+    price, day = document["inference"]["usd_per_mtok_reserved"], document["inference"]["usd_per_day"]
     usd = 1e7 * (1000 * price["input"]["value"] + 300 * price["output"]["value"]) / 1e6
     assert usd == pytest.approx(day["value"], rel=1e-6)
     machines = document["inference"]["n_machines"]["value"]
     assert machines * document["inference"]["usd_per_machine_day"] == pytest.approx(day["value"])
     assert document["inference"]["usd_per_machine_day"] == pytest.approx(8 * 24 * 3.5)  # the catalogue's $3.50
+
+
+def test_tokens_of_busy_machines_cost_no_more_than_reserved_ones(document: dict[str, Any]) -> None:
+    inference = document["inference"]
+    for kind in ("input", "cached_input", "output"):
+        used, reserved = (inference[f"usd_per_mtok{view}"][kind]["value"] for view in ("", "_reserved"))
+        assert used <= reserved * (1 + 1e-9)
+    idle = plan_both(replace(ASKED, requests_per_day=1000.0))["inference"]
+    assert idle["usd_per_mtok"]["output"]["value"] < 0.5 * idle["usd_per_mtok_reserved"]["output"]["value"]
 
 
 def test_as_many_machines_as_keep_each_below_the_fill(document: dict[str, Any]) -> None:
@@ -146,7 +155,11 @@ def test_this_machine_has_the_same_shape() -> None:
     assert life["crossover_days"]["value"] == pytest.approx(
         life["training_usd"]["value"] / document["inference"]["usd_per_day"]["value"]
     )
-    assert document["inference"]["usd_per_mtok"]["output"]["value"] > 0
+    tokens = {"input": 1000, "output": 300}
+    for view, usd in (("", life["used_usd"]), ("_reserved", life["inference_usd"])):
+        price = document["inference"][f"usd_per_mtok{view}"]
+        paid = sum(n * price[kind]["value"] for kind, n in tokens.items()) * life["n_requests"]["value"] / 1e6
+        assert paid == pytest.approx(usd["value"])
     assert {"traffic", "the serving forecast"} <= {swing["name"] for swing in life["tornado"]}
 
 

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from twobills.errors import SpecError
 from twobills.plan.interval import Spread
-from twobills.plan.life import LifeCase, Serving, crossover_days, inference_share, life, live, requests_per_day
+from twobills.plan.life import (
+    LifeCase,
+    Serving,
+    constant_lives,
+    crossover_days,
+    inference_share,
+    life,
+    live,
+    requests_per_day,
+)
 from twobills.plan.life_uncertainty import CERTAIN, Doubt, survey
 from twobills.plan.tornado import Assumption, Side, tornado
 from twobills.specs.life import Demand, DemandPoint, LifeSpec
@@ -137,6 +146,22 @@ def test_whatever_the_life(
     assert half.inference_usd == pytest.approx(bills.inference_usd / 2)
     assert crossover_days(half) == pytest.approx(crossover_days(bills), rel=1e-9)
     assert total(LifeCase(training, SERVING, replace(spec, discount_frac=discount + 0.1))) <= total(lives)
+
+
+@given(st.floats(1.0, 1e8), st.floats(1.0, 1e6), st.floats(1.0, 10.0))
+def test_more_traffic_never_crosses_later_and_dearer_training_never_sooner(
+    training: float, requests: float, factor: float
+) -> None:
+    days = crossover_days(live(case(training, requests=requests)))
+    assert crossover_days(live(case(training, requests=requests * factor))) <= days * (1 + 1e-9)
+    assert crossover_days(live(case(training * factor, requests=requests))) >= days * (1 - 1e-9)
+
+
+def test_constant_lives_agree_with_the_life() -> None:
+    """10 machines at 1600 requests a day, $20; used: $16."""
+    point = constant_lives(case(), (1600.0,))[0]
+    assert (point.n_machines, point.reserved_usd_per_day, point.usd_per_day) == (10, 20, 16)
+    assert point.reserved_crossover_days == pytest.approx(float(crossover_days(live(case()))[0]))
 
 
 def test_many_samples_at_once_are_each_of_their_own() -> None:

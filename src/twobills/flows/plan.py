@@ -66,31 +66,29 @@ def _inference(served: Served, surveyed: SurveyedLife) -> dict[str, Any]:
     """The serving half at the first day's traffic."""
     machines = surveyed.figures.first_n_machines
     usd = _scaled(machines, float(served.serving.usd_per_machine_day))
-    when_full = {
-        kind: None if usd is None else Interval(usd, usd * served.spread.low, usd * served.spread.high).to_json()
-        for kind, usd in served.prices["usd_per_mtok_when_full"].items()
+    per_mtok = {
+        view: {kind: _token(price, view, served.spread, machines) for kind, price in prices.items()}
+        for view, prices in served.prices.items()
     }
-    reserved = served.prices.get("usd_per_mtok")
-    per_mtok = (
-        when_full
-        if reserved is None
-        else {
-            kind: None if usd is None else _scaled(machines, usd / machines.value).to_json()
-            for kind, usd in reserved.items()
-        }
-    )
     return {
         **served.document,
         "n_machines": machines.to_json(),
         "most_machines": surveyed.figures.most_machines.to_json(),
         "usd_per_machine_day": served.serving.usd_per_machine_day,
         "usd_per_day": usd.to_json(),
-        "usd_per_mtok": per_mtok,
-        "usd_per_mtok_view": "reserved: whole machines, always on, at the first day's traffic",
-        "usd_per_mtok_when_full": when_full,
+        **per_mtok,
         "usd_per_request_when_full": served.serving.usd_per_request,
         "split": served.split,
     }
+
+
+def _token(usd: float | None, view: str, spread: Spread, machines: Interval) -> dict[str, float] | None:
+    """A token's price moves with the speed of machines, that of reserved ones with their number."""
+    if usd is None:
+        return None
+    if view == "usd_per_mtok_reserved":
+        return _scaled(machines, usd / machines.value).to_json()
+    return Interval(usd, usd * spread.low, usd * spread.high).to_json()
 
 
 def _life(asked: PlanSpec, trained: Trained, served: Served, case: LifeCase, surveyed: SurveyedLife) -> dict[str, Any]:

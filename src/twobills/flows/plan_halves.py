@@ -7,7 +7,6 @@ then planned at its share of the traffic.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from twobills.flows.plan_training import TrainingRequest, planned_run
 from twobills.flows.training_document import assumptions, run_plan_to_json
 from twobills.money.rates import Rates
 from twobills.plan.interval import Interval, Spread
-from twobills.plan.life import Serving
+from twobills.plan.life import Serving, machines_for
 from twobills.plan.serving import ServingPlan, plan_serving
 from twobills.plan.serving_chip import serving_chip
 from twobills.specs import catalog
@@ -61,7 +60,7 @@ class Served(NamedTuple):
     chip: str
     machine_chips: int
     prices: Mapping[str, Mapping[str, float | None]]
-    """Dollars per million tokens, of all that is reserved and of machines that are always full."""
+    """Dollars per million tokens: of the time used, of all that is reserved, of machines that are always full."""
     split: dict[str, Any] | None
     rates_of_work: str
     assumed: list[str]
@@ -101,7 +100,7 @@ def served_on_datasheet(asked: PlanSpec, like: Mapping[str, int] | None = None) 
     full, life = machine.full, asked.life()
     at_most = full.served.answers_per_s
     launch = life.demand.launch_requests_per_day / SECONDS_PER_DAY
-    n_machines = max(1, math.ceil(launch * life.peak_over_mean / (at_most * life.fill_frac) - 1e-9))
+    n_machines = int(machines_for(launch, at_most, life))
     planned = machine.at(launch / n_machines) if launch > 0 else full
     unused = machine.cluster.n_chips / planned.n_chips
     usd_per_day = planned.bill.total_usd * unused
@@ -116,8 +115,9 @@ def served_on_datasheet(asked: PlanSpec, like: Mapping[str, int] | None = None) 
         chip=machine.cluster.chip.name,
         machine_chips=machine.cluster.n_chips,
         prices={
-            "usd_per_mtok": {k: v * unused for k, v in _per_mtok(planned, "_reserved").items()},
-            "usd_per_mtok_when_full": {k: v * unused for k, v in _per_mtok(full, "").items()},
+            "usd_per_mtok": _per_mtok(planned, "", unused),
+            "usd_per_mtok_reserved": _per_mtok(planned, "_reserved", unused),
+            "usd_per_mtok_when_full": _per_mtok(full, "", unused),
         },
         split=split_of(planned.bill, machine.cluster.chip, machine.terms),
         rates_of_work="data sheet",
@@ -242,9 +242,10 @@ def _document(plan: ServingPlan, machine: _Machine, at_most: float) -> dict[str,
     }
 
 
-def _per_mtok(plan: ServingPlan, view: str) -> dict[str, float]:
+def _per_mtok(plan: ServingPlan, view: str, unused: float) -> dict[str, float | None]:
+    """By kind of token; chips of the machine that are left over are paid for too."""
     kinds = ("input", "cached_input", "output")
-    return {kind: getattr(plan.figures, f"usd_per_mtok_{kind}{view}").value for kind in kinds}
+    return {kind: getattr(plan.figures, f"usd_per_mtok_{kind}{view}").value * unused for kind in kinds}
 
 
 def _assumed(plan: ServingPlan, machine: _Machine) -> Iterator[str]:

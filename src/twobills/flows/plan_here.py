@@ -13,7 +13,7 @@ from twobills.flows.plan_halves import Served, Trained
 from twobills.money.bill import busy_usd
 from twobills.money.rates import Rates, at_user_price, machine_usd_per_day, rented
 from twobills.plan.inference import InferencePlan, inference_plan_to_json, plan_inference, serving_log_sigma
-from twobills.plan.life import Serving
+from twobills.plan.life import Serving, machines_for
 from twobills.plan.local import plan_training, training_log_sigma, training_plan_to_json
 from twobills.specs import catalog
 from twobills.specs.dtype import DType
@@ -63,23 +63,26 @@ def served_here(asked: PlanSpec, machine: MachineSpec, dtype: DType) -> Served:
     assumed = [_error("serving", serving_log_sigma(machine), machine.experience.inference)]
     if rates.assumed:
         assumed.append(f"price: {rates.source}")
-    prices = _per_mtok(plan)
+    serving = Serving(
+        usd_per_request=busy_usd(plan.bill) / load.n_requests,
+        usd_per_machine_day=machine_usd_per_day(rates, n_chips=machine.n_chips, watts_per_chip=machine.chip.watts),
+        requests_per_machine_day=load.n_requests / busy_s * SECONDS_PER_DAY,
+    )
+    used = _per_mtok(plan)
+    idle = _reserved_over_used(asked, serving)
+    reserved = {kind: None if usd is None else usd * idle for kind, usd in used.items()}
     return Served(
         document={
             "chip": machine.chip.name,
             "chips_per_machine": machine.n_chips,
-            "requests_per_day_per_machine_at_most": load.n_requests / busy_s * SECONDS_PER_DAY,
+            "requests_per_day_per_machine_at_most": serving.requests_per_machine_day,
             **inference_plan_to_json(plan),
         },
-        serving=Serving(
-            usd_per_request=busy_usd(plan.bill) / load.n_requests,
-            usd_per_machine_day=machine_usd_per_day(rates, n_chips=machine.n_chips, watts_per_chip=machine.chip.watts),
-            requests_per_machine_day=load.n_requests / busy_s * SECONDS_PER_DAY,
-        ),
+        serving=serving,
         spread=plan.total_usd.spread,
         chip=machine.chip.name,
         machine_chips=machine.n_chips,
-        prices={"usd_per_mtok_when_full": prices},
+        prices={"usd_per_mtok": used, "usd_per_mtok_reserved": reserved, "usd_per_mtok_when_full": used},
         split=None,
         rates_of_work=machine.efficiency.source.value,
         assumed=assumed,
@@ -92,6 +95,15 @@ def _per_mtok(plan: InferencePlan) -> dict[str, float | None]:
     input_usd = plan.bill.line(Phase.PREFILL).usd / (load.n_requests * load.prompt_tokens)
     output_usd = plan.bill.line(Phase.DECODE).usd / (load.n_requests * load.answer_tokens)
     return {"input": input_usd * MEGA, "cached_input": None, "output": output_usd * MEGA}
+
+
+def _reserved_over_used(asked: PlanSpec, serving: Serving) -> float:
+    """What whole machines cost on the first day over what their busy time does; 1 where that is nothing."""
+    life = asked.life()
+    requests = life.demand.launch_requests_per_day
+    used = requests * float(serving.usd_per_request)
+    n_machines = float(machines_for(requests, serving.requests_per_machine_day, life))
+    return n_machines * float(serving.usd_per_machine_day) / used if used else 1.0
 
 
 def _training(asked: PlanSpec, model: ModelSpec, dtype: DType) -> TrainingSpec:

@@ -81,8 +81,7 @@ def live(case: LifeCase, *, demand_factor: float | Samples = 1.0) -> Bills:
     span, middle = np.diff(days), (days[1:] + days[:-1]) / 2
     demand = demand_factor * requests_per_day(spec.demand, np.minimum(middle, spec.years * DAYS_PER_YEAR))
     worth = _worth(spec, days[:-1], span)
-    most = serving.requests_per_machine_day * np.float64(spec.fill_frac)
-    n_machines = np.maximum(1.0, np.ceil(demand * spec.peak_over_mean / most - 1e-9))
+    n_machines = machines_for(demand, serving.requests_per_machine_day, spec)
     return Bills(
         days=days,
         requests=_summed(demand * span),
@@ -92,6 +91,12 @@ def live(case: LifeCase, *, demand_factor: float | Samples = 1.0) -> Bills:
         n_machines=n_machines,
         life_days=spec.years * DAYS_PER_YEAR,
     )
+
+
+def machines_for(demand: float | Samples, requests_per_machine_day: float | Samples, spec: LifeSpec) -> Samples:
+    """Machines that keep each below the spec's fill in the busiest hours, at least one."""
+    filled = demand * spec.peak_over_mean / (requests_per_machine_day * np.float64(spec.fill_frac))
+    return np.asarray(np.maximum(1.0, np.ceil(filled - 1e-9)))
 
 
 def requests_per_day(demand: Demand, days: Samples) -> Samples:
@@ -173,12 +178,12 @@ def life(
 
 def constant_lives(case: LifeCase, demands: tuple[float, ...] = REQUESTS_PER_DAY) -> list[LifePoint]:
     """The same for a case of numbers, its machines filled as it says."""
-    serving, spec = case.serving, case.spec
-    most = float(serving.requests_per_machine_day) * spec.fill_frac / spec.peak_over_mean
+    serving = case.serving
     costs = (float(serving.usd_per_request), float(serving.usd_per_machine_day))
+    machines = [int(machines_for(demand, serving.requests_per_machine_day, case.spec)) for demand in demands]
     return [
-        _point(float(case.training_usd), costs[0] * demand, costs[1], demand, max(1, math.ceil(demand / most)))
-        for demand in demands
+        _point(float(case.training_usd), costs[0] * demand, costs[1], demand, n)
+        for demand, n in zip(demands, machines, strict=True)
     ]
 
 

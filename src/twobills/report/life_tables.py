@@ -86,7 +86,7 @@ def _serving_rows(document: Document) -> Iterator[tuple[str, ...]]:
     yield ("Machines, the first day", *_interval(inference["n_machines"], _whole))
     if inference["most_machines"]["value"] != inference["n_machines"]["value"]:
         yield ("Machines, at most", *_interval(inference["most_machines"], _whole))
-    for key, note in (("usd_per_mtok", ""), ("usd_per_mtok_when_full", ", always full")):
+    for key, note in (("usd_per_mtok_reserved", ""), ("usd_per_mtok_when_full", ", always full")):
         for kind, words in _TOKENS.items():
             if inference[key][kind] is not None:
                 yield (f"A million tokens of {words}{note}", *_interval(inference[key][kind], show_usd))
