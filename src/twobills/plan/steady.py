@@ -12,18 +12,14 @@ Left out: variance of lengths, preemption, time between client and server.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twobills.counts.layouts import Column
-from twobills.counts.serving_step import (
-    Situations,
-    kv_cache_bytes,
-    serving_step,
-    weights_per_chip,
-)
+from twobills.counts.serving_step import Situations, kv_cache_bytes, serving_step, weights_per_chip
 from twobills.perf.serving_step import ServingRates, serving_step_s
 from twobills.specs.load import Load
 from twobills.specs.model import ModelSpec
@@ -36,7 +32,10 @@ MOST_SEQUENCES = 2048
 """Sequences that an engine runs at once, unless said otherwise."""
 MOST_STEP_TOKENS = 8192
 """Prompt tokens that an engine reads in one step."""
-ROUNDS = 12
+ROUNDS = 32
+"""Halvings on the way to a steady state: to a millionth of a per cent."""
+_FEWEST = 1e-6
+"""Sequences that run on the average where hardly anybody asks."""
 
 
 class Instance(NamedTuple):
@@ -127,18 +126,6 @@ def spare_bytes(model: ModelSpec, instance: Instance) -> Column:
     return instance.memory_bytes * USABLE_FRAC - RESERVED_BYTES - held
 
 
-def phases_s(
-    model: ModelSpec, instance: Instance, rates: ServingRates, *, batch: Column, prompt: Column, context: Column
-) -> tuple[Column, Column]:
-    """Seconds to read ``batch`` prompts at once, and of one decoding step of ``batch`` sequences: a static batch."""
-    zero = instance.tp * 0.0
-    stages = np.maximum(batch / instance.pp, 1.0)
-    reading = _situation(instance, zero, zero + 1, batch * prompt, np.maximum(prompt, 1.0))
-    decoding = _situation(instance, stages, context, zero, zero + 1)
-    steps = (serving_step(model, reading), serving_step(model, decoding))
-    return serving_step_s(steps[0], rates), serving_step_s(steps[1], rates) * batch / (stages * instance.pp)
-
-
 class _Room:
     """What stays the same while the number of running sequences is sought."""
 
@@ -154,10 +141,15 @@ class _Room:
         self.most = most_running(model, instance, prompt=prompt, answer=answer, most_sequences=most)
 
     def step(self, n_running: Column, n_prompt: Column) -> Column:
-        """Seconds of a step with so many sequences and prompt tokens, one pipeline stage's turn each."""
+        """Seconds of a step with so many sequences and prompt tokens, one pipeline stage's turn each.
+
+        A step that runs has a sequence: fewer on the average mean that no step runs most of the time.
+        """
         pp = self.instance.pp
         prompt_context = self.zero + max(self.load.prompt_tokens, 1.0)
-        situation = _situation(self.instance, n_running / pp, self.context, n_prompt / pp, prompt_context)
+        situation = _situation(
+            self.instance, np.maximum(n_running / pp, 1.0), self.context, n_prompt / pp, prompt_context
+        )
         return serving_step_s(serving_step(self.model, situation), self.rates)
 
     def at(self, n_running: Column) -> Steady:
@@ -189,29 +181,33 @@ def _copies(model: ModelSpec, instance: Instance) -> Column:
 
 
 def _closed(room: _Room, clients: Column, capacity: Column) -> Steady:
-    """Clients are running, or their prompt waits or is read: those take a part of the clients from the step."""
-    n = np.minimum(clients, room.most)
-    for _ in range(ROUNDS):
-        found = room.at(n)
-        in_prompt = found.answers_per_s * found.ttft_s
-        n = np.maximum(np.minimum(clients - in_prompt, room.most), np.minimum(clients, 1.0) * 0.5)
-    found = room.at(n)
-    held_back = np.maximum(clients - room.most, 0.0)
-    waiting = held_back / np.maximum(found.answers_per_s, 1e-30)
+    """Every client is running, or its prompt is read or waits for a place: as many in all as there are."""
+    found = _least_running(room, np.minimum(clients, room.most), lambda at: _in_flight(at) >= clients)
+    waiting = np.maximum(clients - _in_flight(found), 0.0) / np.maximum(found.answers_per_s, 1e-30)
     return found._replace(
         ttft_s=found.ttft_s + waiting, queue_s=found.queue_s + waiting, utilization=found.answers_per_s / capacity
     )
 
 
+def _in_flight(state: Steady) -> Column:
+    """Requests that are running or being read."""
+    return state.n_running + state.answers_per_s * state.ttft_s
+
+
+def _least_running(room: _Room, most: Column, enough: Callable[[Steady], NDArray[np.bool_]]) -> Steady:
+    """The state of the fewest sequences that are enough; of ``most`` where those are not."""
+    low, high = room.zero + _FEWEST, np.maximum(most, _FEWEST)
+    for _ in range(ROUNDS):
+        middle = np.sqrt(low * high)
+        found = enough(room.at(middle))
+        low, high = np.where(found, low, middle), np.where(found, middle, high)
+    return room.at(high)
+
+
 def _open(room: _Room, wanted: Column, capacity: Column) -> Steady:
     """As many running that as many answers leave as come; prompts queue as in M/D/1."""
     saturated = wanted >= capacity
-    low, high = room.zero + 1e-6, np.maximum(room.most, 1e-6)
-    for _ in range(40):
-        middle = np.sqrt(low * high)
-        enough = room.at(middle).answers_per_s >= wanted
-        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-    found = room.at(high)
+    found = _least_running(room, room.most, lambda at: at.answers_per_s >= wanted)
     busy = np.clip(wanted / capacity, 0.0, 0.999)
     wait = found.queue_s + busy / (2 * (1 - busy)) * (found.ttft_s - found.queue_s)
     ttft = np.where(saturated, np.nan, wait + found.ttft_s - found.queue_s)
