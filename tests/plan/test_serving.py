@@ -82,11 +82,18 @@ def test_figures_lie_in_their_intervals_and_what_is_reserved_costs_no_less(load:
 
 
 @some
-@given(prompts, answers, st.sampled_from(["bf16", "fp8"]))
-def test_one_stream_never_beats_bytes_over_bandwidth(prompt: int, answer: int, weights: str) -> None:
+@given(
+    prompts,
+    answers,
+    st.sampled_from(["bf16", "fp8"]),
+    st.sampled_from([{"concurrency": 1}, {"requests_per_s": 1e-3}]),
+)
+def test_one_stream_never_beats_bytes_over_bandwidth(
+    prompt: int, answer: int, weights: str, coming: dict[str, Any]
+) -> None:
     """Its weights, embeddings aside, and the keys of its prompt."""
     model = replace(BIG, n_layers=24)
-    plan = one(Load(prompt_tokens=prompt, answer_tokens=answer, concurrency=1), model=model, weights=weights)
+    plan = one(Load(prompt_tokens=prompt, answer_tokens=answer, **coming), model=model, weights=weights)
     params = count_params(model)
     n_bytes = (params.total - params.embedding) * plan.weight_format.bytes_per_weight
     n_bytes += float(kv_cache_bytes(model, float(prompt), 2.0))
