@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from twobills.errors import SpecError
@@ -22,6 +23,9 @@ class Load:
     """Share of the prompt tokens whose keys and values are already in the cache (prefix hits)."""
 
     def __post_init__(self) -> None:
+        for name in ("prompt_tokens", "answer_tokens", "concurrency", "requests_per_s"):
+            if (getattr(self, name) or 0.0) == math.inf:
+                raise SpecError(f"{name}=inf: must be finite")
         for name, least in (("prompt_tokens", 1), ("answer_tokens", 1)):
             if not getattr(self, name) >= least:
                 raise SpecError(f"{name}={getattr(self, name):g}: must be at least {least}")
