@@ -96,9 +96,7 @@ def _values(group: Counted, rates: ServingRates) -> Array:
     column = _columns(group.rows)
     prompt, answer = column("prompt_tokens"), column("answer_tokens")
     reading_s, step_s = serving_step_s(group.reading, rates), serving_step_s(group.answering, rates)
-    turns = np.maximum(group.batch / group.reading.situations.pp, 1.0)
-    per_token_s = step_s * np.where(group.batch > turns, group.batch / turns / group.reading.situations.pp, 1.0)
-    whole_s = reading_s + np.maximum(answer - 1, 0) * per_token_s
+    whole_s = reading_s + np.maximum(answer - 1, 0) * step_s
     manner = np.array([row.manner for row in group.rows])
     metric = np.array([row.metric for row in group.rows])
     closed = manner == Manner.CLOSED
@@ -106,16 +104,15 @@ def _values(group: Counted, rates: ServingRates) -> Array:
     first_wave = reading_s * clients / (2 * REQUESTS_PER_CLIENT)
     held_back = np.maximum(clients / group.batch - 1, 0.0) * whole_s
     read_s = np.where(closed, reading_s * rates.prompt_wait + 1.5 * step_s + first_wave + held_back, reading_s)
-    whole_s = read_s + np.maximum(answer - 1, 0) * per_token_s
+    whole_s = read_s + np.maximum(answer - 1, 0) * step_s
     in_batches = (manner == Manner.STATIC) | closed
-    answered = np.where(in_batches, clients * answer / whole_s, group.batch / per_token_s)
-    queued = group.batch / step_s
+    answered = np.where(in_batches, clients * answer / whole_s, group.batch / step_s)
     choices: dict[Metric, Array] = {
-        Metric.OUTPUT: np.where(manner == Manner.QUEUED, queued, answered),
-        Metric.TOTAL: group.batch * (prompt + answer) / whole_s,
+        Metric.OUTPUT: answered,
+        Metric.TOTAL: answered * (1 + prompt / np.maximum(answer, 1.0)),
         Metric.PREFILL: group.batch * prompt / reading_s,
         Metric.TTFT: read_s,
-        Metric.TPOT: per_token_s,
+        Metric.TPOT: step_s,
     }
     return np.asarray(sum(np.where(metric == name, value, 0.0) for name, value in choices.items()))
 
