@@ -28,15 +28,9 @@ def test_one_tokens_flops_are_those_of_the_general_count(model: ModelSpec, conte
     assert step_flops(decoding(model, 1, context)) == pytest.approx(decode_flops(model, context), rel=1e-9)
 
 
-@given(st.sampled_from(UNCHUNKED), st.integers(1, 100_000))
+@given(st.sampled_from([model for model in MODELS if model.d_embedding is None]), st.integers(1, 100_000))
 def test_a_prompts_flops_are_those_of_the_general_count(model: ModelSpec, prompt: int) -> None:
     assert step_flops(reading(model, prompt)) == pytest.approx(prefill_flops(model, prompt), rel=1e-9)
-
-
-@pytest.mark.parametrize("name", ["llama-4-scout", "deepseek-v3"])
-def test_a_short_prompts_flops_hold_for_every_kind_of_attention(name: str) -> None:
-    model = catalog.model(name)
-    assert step_flops(reading(model, 1000)) == pytest.approx(prefill_flops(model, 1000), rel=1e-9)
 
 
 def test_a_latent_token_is_decoded_in_its_absorbed_form() -> None:

@@ -159,11 +159,24 @@ def _decode_attention(kind: LayerKind, s: Situations, suffix: str) -> Work:
 
 
 def _prompt_attention(kind: LayerKind, s: Situations, suffix: str) -> Work:
-    window = np.minimum(s.prompt_context, kind.window) if kind.window else s.prompt_context
-    attended = window - window**2 / (2 * np.maximum(s.prompt_context, 1.0))
-    flops = s.n_prompt / s.dp * attended * kind.attention_flops_per_key / np.minimum(s.tp, kind.n_heads)
+    flops = (
+        s.n_prompt
+        / s.dp
+        * _attended(kind, s.prompt_context)
+        * kind.attention_flops_per_key
+        / np.minimum(s.tp, kind.n_heads)
+    )
     width = kind.n_heads * (kind.d_qk + kind.d_value) / np.minimum(s.tp, kind.n_heads)
     return _work("prompt attention" + suffix, OpKind.ATTENTION, s, flops, s.n_prompt / s.dp * width * _HALF, kind)
+
+
+def _attended(kind: LayerKind, prompt: Column) -> Column:
+    """``counts.layers.attended_per_token`` of many prompts."""
+    window = np.minimum(prompt, kind.window) if kind.window else prompt
+    if not kind.chunked:
+        return np.asarray(window - window**2 / (2 * np.maximum(prompt, 1.0)))
+    whole = np.floor(prompt / window)
+    return np.asarray((whole * window**2 + (prompt - whole * window) ** 2) / (2 * np.maximum(prompt, 1.0)))
 
 
 def _head(model: ModelSpec, s: Situations) -> Iterator[Work]:
