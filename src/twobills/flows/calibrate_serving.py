@@ -36,7 +36,7 @@ PLAUSIBLE: Mapping[str, tuple[float, float]] = {
     "message_s": (5e-6, 0.7),
 }
 """Before any row is seen: value, and standard deviation of its logarithm."""
-ERROR_SCALE = 0.15
+ERROR_SCALE = 0.1
 PRIOR_WEIGHT = 0.05
 AT_MOST: Mapping[str, float] = {"memory_frac": 1.2}
 """Fractions stay below 1, but for what is relative to another kind of memory."""

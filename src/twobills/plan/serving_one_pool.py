@@ -2,7 +2,7 @@
 
 Aggregated: prompts are read in the steps of running sequences. Every row is the core's steady state at a given number
 of running sequences, so nothing is sought. Without a rate of requests, clients keep that many running, and a prompt
-waits for the step under way. With one, a row has as many instances as the rate takes, and prompts also queue as in
+waits for the step under way and for others'. With one, a row has as many instances as the rate takes, and prompts also queue as in
 M/D/1 by how near the load is to the most that an instance could take; the rest is as at the row's batch, which
 instances that share the rate evenly do not exceed.
 """
@@ -40,6 +40,8 @@ class Running(NamedTuple):
     """A step without prompts."""
     read_s: Column
     """The step in which a prompt is read."""
+    waiting_s: Column
+    """Of clients, before their prompt is read."""
     answers_per_s: Column
     """Of one instance that reads its own prompts."""
     capacity_per_s: Column
@@ -87,6 +89,7 @@ def running(space: Space, load: Load) -> Running:
         mixed_s=at.step_s,
         alone_s=at.step_s * (1 - at.prompt_step_share),
         read_s=at.ttft_s - at.queue_s,
+        waiting_s=at.queue_s,
         answers_per_s=at.answers_per_s,
         capacity_per_s=full.answers_per_s[layout],
         most_running=full.most_running[layout],
@@ -97,14 +100,14 @@ def aggregated(space: Space, load: Load, rows: Running) -> Candidates:
     """Instances that read their own prompts: as many as there are chips for, or as the rate takes."""
     layouts = space.layouts.select(rows.layout)
     offered = space.of_offer([offer.cluster.n_chips for offer in space.offers], layouts)
-    wait_s = rows.mixed_s / 2
+    wait_s = rows.waiting_s
     if load.requests_per_s is None:
         n_instances = np.floor(offered / layouts.n_chips)
         answers = rows.answers_per_s * n_instances
     else:
         n_instances = np.ceil(load.requests_per_s / rows.answers_per_s)
         answers = np.full(len(rows.batch), load.requests_per_s)
-        wait_s = wait_s + queue_s(load.requests_per_s / n_instances / rows.capacity_per_s, rows.read_s)
+        wait_s = rows.mixed_s / 2 + queue_s(load.requests_per_s / n_instances / rows.capacity_per_s, rows.read_s)
     nothing = np.zeros(len(rows.batch))
     return Candidates(
         layout=rows.layout,

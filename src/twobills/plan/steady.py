@@ -2,11 +2,13 @@
 
 Engines mix prompts into the steps of running sequences (chunked prefill), so a steady state is one step: ``n``
 sequences that each gain a token, and the prompts of those that take the places of the finished, n x prompt / answer
-tokens. Its time is the time per output token; throughput is n over it. Cache is set aside for whole answers, so that
-none is evicted. A prompt is read in the steps after the one that runs when it comes, beside others and so more slowly
-than alone; what waits before it is the queue. With all requests queued, n is what memory and the engine allow.
-Clients that wait (a closed loop) are running or being read; requests that come as they like settle where as many
-leave as come, if there is such a point: beyond it the load saturates the instance, and no latency is given.
+tokens. Where n is less than the answer's tokens, a prompt comes whole in one step of answer / n, and the others run
+without. The mean step is the time per output token; throughput is n over it. Cache is set aside for whole answers, so
+that none is evicted. A prompt is read in the step after the one that runs when it comes; what waits before it is the
+queue. With all requests queued, n is what memory and the engine allow. Clients that wait (a closed loop) are running
+or being read, and come in clumps, as their answers end, so that prompts wait for each other (``prompt_wait``).
+Requests that come as they like settle where as many leave as come, if there is such a point, and queue as in M/D/1;
+beyond it the load saturates the instance, and no latency is given.
 Left out: variance of lengths, preemption, time between client and server.
 """
 
@@ -153,18 +155,24 @@ class _Room:
         return serving_step_s(serving_step(self.model, situation), self.rates)
 
     def at(self, n_running: Column) -> Steady:
-        """The state of so many running sequences with as many prompts as they finish."""
+        """The state of so many running sequences with as many prompts as they finish.
+
+        A prompt passes pipeline stages in as many pieces: the last leaves after 2 x stages - 1 turns.
+        """
         n = np.maximum(n_running, 1e-9)
-        both = self.step(n, n * self.read_tokens / self.load.answer_tokens)
+        with_prompt = np.minimum(n / self.load.answer_tokens, 1.0)
         alone = self.step(n, self.zero)
-        reading = self.step(n, self.zero + self.read_tokens)
+        both = alone + with_prompt * (
+            self.step(n, n * self.read_tokens / self.load.answer_tokens / with_prompt) - alone
+        )
+        reading = self.step(n, self.zero + self.read_tokens) * (2 - 1 / self.instance.pp)
         answers = n / both / self.load.answer_tokens
         return Steady(
             n_running=n_running,
             step_s=both,
             tpot_s=both,
             ttft_s=both / 2 + reading * self.rates.prompt_wait,
-            queue_s=both / 2,
+            queue_s=both / 2 + reading * (self.rates.prompt_wait - 1),
             answers_per_s=answers,
             prompt_step_share=1 - alone / both,
             most_running=self.most,
@@ -209,8 +217,9 @@ def _open(room: _Room, wanted: Column, capacity: Column) -> Steady:
     saturated = wanted >= capacity
     found = _least_running(room, room.most, lambda at: at.answers_per_s >= wanted)
     busy = np.clip(wanted / capacity, 0.0, 0.999)
-    wait = found.queue_s + busy / (2 * (1 - busy)) * (found.ttft_s - found.queue_s)
-    ttft = np.where(saturated, np.nan, wait + found.ttft_s - found.queue_s)
+    reading = found.ttft_s - found.queue_s
+    wait = found.step_s / 2 + busy / (2 * (1 - busy)) * reading
+    ttft = np.where(saturated, np.nan, wait + reading)
     return found._replace(
         ttft_s=ttft,
         queue_s=np.where(saturated, np.nan, wait),

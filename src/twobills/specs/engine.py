@@ -9,7 +9,7 @@ class Engine(StrEnum):
     """Classes of serving engine."""
 
     TENSORRT = "tensorrt"
-    """Compiled graphs, host work overlapped (TensorRT-LLM)."""
+    """Graphs compiled for the chip by its maker, host work overlapped (TensorRT-LLM, SambaFlow, Gaudi's)."""
     SERVER = "server"
     """Python schedulers over compiled kernels and CUDA graphs, host work off the path (vLLM from 0.8, SGLang)."""
     EARLY = "early"
@@ -19,7 +19,7 @@ class Engine(StrEnum):
     SINGLE = "single"
     """Compiled for one stream (gpt-fast, ExLlamaV2, MLC)."""
     GENERIC = "generic"
-    """Anything else: a framework's own generation loop."""
+    """Not known: as an early server."""
 
 
 LIKE = {

@@ -38,7 +38,7 @@ class ServingCalibration:
     prompt_layer_s: float
     """Each layer of a step that holds a prompt besides: such steps are not replayed from a captured graph."""
     prompt_wait: Mapping[str, float]
-    """How many times as long as alone a prompt is read beside others, by class of engine: it shares its steps."""
+    """How many times as long as alone a waiting client's prompt takes, by class of engine: prompts come in clumps."""
     step_s: Mapping[str, float]
     """Each step: scheduling, sampling, launching, by class of engine."""
     sequence_s: Mapping[str, float]

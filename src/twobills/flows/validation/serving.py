@@ -37,6 +37,10 @@ class Counted(NamedTuple):
     batch: Array
     reading: ServingWork
     answering: ServingWork
+    beside: ServingWork
+    """Answering in a step that also holds prompts."""
+    beside_share: Array
+    """Of the steps that answer, those."""
 
 
 def counted(rows: Sequence[ServingRow]) -> list[Counted]:
@@ -80,7 +84,9 @@ def _counted(at: list[int], rows: list[ServingRow]) -> Counted:
     context = np.where(prompt == 0, answer / 2, prompt + answer / 2)
     turn = np.maximum(batch / instance.pp, np.where(queued, 0.0, 1.0))
     closed = manner == Manner.CLOSED
-    beside = np.where(queued | closed, turn * prompt / np.maximum(answer, 1.0), 0.0)
+    finished = np.where(queued | closed, turn / np.maximum(answer, 1.0), 0.0)
+    share = np.minimum(finished, 1.0)
+    read = prompt * finished / np.where(share > 0, share, 1.0)
     zero, length = 0 * batch, np.maximum(prompt, 1.0)
     together = np.where(closed, 1.0, batch)
     return Counted(
@@ -88,14 +94,17 @@ def _counted(at: list[int], rows: list[ServingRow]) -> Counted:
         rows,
         batch,
         reading=serving_step(model, _situation(instance, zero, zero + 1, together * prompt, length)),
-        answering=serving_step(model, _situation(instance, turn, context, beside, length)),
+        answering=serving_step(model, _situation(instance, turn, context, zero, length)),
+        beside=serving_step(model, _situation(instance, turn, context, read, length)),
+        beside_share=share,
     )
 
 
 def _values(group: Counted, rates: ServingRates) -> Array:
     column = _columns(group.rows)
     prompt, answer = column("prompt_tokens"), column("answer_tokens")
-    reading_s, step_s = serving_step_s(group.reading, rates), serving_step_s(group.answering, rates)
+    reading_s, alone_s = serving_step_s(group.reading, rates), serving_step_s(group.answering, rates)
+    step_s = alone_s + group.beside_share * (serving_step_s(group.beside, rates) - alone_s)
     whole_s = reading_s + np.maximum(answer - 1, 0) * step_s
     manner = np.array([row.manner for row in group.rows])
     metric = np.array([row.metric for row in group.rows])
@@ -143,9 +152,11 @@ def _scored(row: ServingRow, value: float, calibration: ServingCalibration) -> S
         p95=interval.p95,
         measured=row.measured,
         detail={
+            "place": row.place,
             "unit": row.metric.value,
             "manner": row.manner.value,
             "engine": row.engine.value,
+            "software": row.software,
             "weights": row.weights.name,
             "plan": f"tp{row.tp} pp{row.pp} ep{row.ep} dp{row.dp}",
             "prompt_tokens": row.prompt_tokens,

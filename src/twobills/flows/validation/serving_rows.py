@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from twobills.errors import CatalogError, DataError, SpecError
 from twobills.flows.validation.rows import Skipped, needed, number, whole
@@ -60,7 +61,11 @@ class ServingRow:
     """One measurement: the inputs of its forecast, and what was measured, of the whole system."""
 
     source: str
+    place: str
+    """File and number of the row in it, the first being 1."""
     name: str
+    software: str
+    """The engine, as the row names it."""
     model: ModelSpec
     cluster: ClusterSpec
     engine: Engine
@@ -86,6 +91,10 @@ _EARLY = {
 """Versions before the schedulers were rewritten: vLLM's of 2025 (0.8), SGLang's of December 2024 (0.4)."""
 _ENGINES = (
     ("tensorrt", Engine.TENSORRT),
+    ("habana", Engine.TENSORRT),
+    ("sambaflow", Engine.TENSORRT),
+    ("neuronx", Engine.TENSORRT),
+    ("tt-metal", Engine.TENSORRT),
     ("vllm", Engine.SERVER),
     ("sglang", Engine.SERVER),
     ("llama.cpp", Engine.NATIVE),
@@ -99,8 +108,9 @@ def serving_rows(rows: list[dict[str, str]], where: str) -> Iterator[ServingRow 
     """Each row as inputs and measurement, or skipped. Raises DataError if a column that we need is missing."""
     if missing := [name for name in COLUMNS if name not in rows[0]]:
         raise DataError(f"{where}: column {missing[0]!r} is missing; a serving table has {', '.join(COLUMNS)}")
-    for row in rows:
-        yield _read(row)
+    file = Path(where).name
+    for i, row in enumerate(rows, start=1):
+        yield _read(row, f"{file}:{i}")
 
 
 def engine_of(text: str, version: str = "") -> Engine:
@@ -110,7 +120,7 @@ def engine_of(text: str, version: str = "") -> Engine:
     return Engine.EARLY if early and early.match(version.strip().lower()) else found
 
 
-def _read(row: Mapping[str, str]) -> ServingRow | Skipped:
+def _read(row: Mapping[str, str], place: str) -> ServingRow | Skipped:
     for key, meaning in (("isl", "prompt length"), ("osl", "answer length"), ("n_chips", "number of chips")):
         if not row[key]:
             return Skipped(row, False, f"the {meaning} is not stated")
@@ -132,7 +142,9 @@ def _read(row: Mapping[str, str]) -> ServingRow | Skipped:
         concurrency = None if row["concurrency"] in ("", "max") else _at_least(1, row, "concurrency")
         return ServingRow(
             source=row.get("source_title") or "not stated",
+            place=place,
             name=row["model"],
+            software=row["engine"],
             model=catalog.model(row["model"]),
             cluster=cluster,
             engine=engine_of(row["engine"], row.get("engine_version", "")),
