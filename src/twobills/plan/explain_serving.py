@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from twobills.counts.serving_step import serving_step
+from twobills.counts.serving_step import ServingWork, serving_step
 from twobills.counts.sharded_step import Transfer, Work
 from twobills.perf.links import transfer_s
 from twobills.perf.serving_step import ServingRates, serving_step_s, serving_work_s
@@ -44,16 +44,27 @@ def explain_serving(
     model: ModelSpec, instance: Instance, rates: ServingRates, load: Load, n_running: float
 ) -> list[ServingPart]:
     """The parts, the longest first; they sum to the step's seconds."""
-    context = load.prompt_tokens + load.answer_tokens / 2
-    n_prompt = n_running * load.prompt_tokens * (1 - load.cached_frac) / load.answer_tokens
     n = max(n_running, float(instance.pp[0]))  # a step that runs has a sequence in each stage's turn
-    step = serving_step(model, situation_of(instance, n, context, n_prompt, load.prompt_tokens))
+    finished = n_running / load.answer_tokens
+    share = min(finished, 1.0)
+    read_tokens = load.prompt_tokens * (1 - load.cached_frac) * finished / share
+    context = load.prompt_tokens + load.answer_tokens / 2
+
+    def parts(n_prompt: float) -> list[ServingPart]:
+        situation = situation_of(instance, n, context, n_prompt, load.prompt_tokens)
+        return _parts(serving_step(model, situation), rates)
+
+    mixed = [part._replace(seconds=(1 - share) * part.seconds) for part in parts(0.0)]
+    mixed += [part._replace(seconds=share * part.seconds) for part in parts(read_tokens)]
+    seen = [part for part in _of_all_kinds(mixed) if part.seconds > _SEEN * sum(p.seconds for p in mixed)]
+    return sorted(seen, key=lambda part: -part.seconds)
+
+
+def _parts(step: ServingWork, rates: ServingRates) -> list[ServingPart]:
     parts = [ServingPart(w.name, float(serving_work_s(w, rates)[0]), _bound(w, rates)) for w in step.work]
     parts += [ServingPart(t.name, float(transfer_s(t, rates)[0]), _link(t, rates)) for t in step.transfers]
     engine = float(serving_step_s(step, rates)[0]) - sum(part.seconds for part in parts)
-    parts.append(ServingPart("launching, scheduling, sampling", max(engine, 0.0), ENGINE))
-    seen = [part for part in _of_all_kinds(parts) if part.seconds > _SEEN * sum(p.seconds for p in parts)]
-    return sorted(seen, key=lambda part: -part.seconds)
+    return [*parts, ServingPart("launching, scheduling, sampling", max(engine, 0.0), ENGINE)]
 
 
 def _of_all_kinds(parts: list[ServingPart]) -> list[ServingPart]:

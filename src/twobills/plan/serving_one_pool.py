@@ -2,9 +2,9 @@
 
 Aggregated: prompts are read in the steps of running sequences. Every row is the core's steady state at a given number
 of running sequences, so nothing is sought. Without a rate of requests, clients keep that many running, and a prompt
-waits for the step under way and for others'. With one, a row has as many instances as the rate takes, and prompts also queue as in
-M/D/1 by how near the load is to the most that an instance could take; the rest is as at the row's batch, which
-instances that share the rate evenly do not exceed.
+waits for the step under way and for other prompts. With one, a row has as many instances as the rate takes, and
+prompts queue as in M/D/1 by how near the load is to the most that an instance could take; the rest is as at the row's
+batch, which instances that share the rate evenly do not exceed.
 """
 
 from __future__ import annotations
