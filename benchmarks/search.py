@@ -24,11 +24,11 @@ import statistics
 import subprocess
 import sys
 import time
-import venv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from peer_environment import FOLDER, PEER, peer_python
 from twobills.cli.options import default_ledger
 from twobills.flows.search_inference import ServingSearchRequest, search
 from twobills.ledger.record import Outcome
@@ -37,7 +37,6 @@ from twobills.meter.environment import environment
 
 BAR_PER_CPU_S = 100_000
 BAR_COLD_S = 0.7
-PEER = "aiconfigurator==0.12.0"
 PEER_QUESTION = (
     *("cli", "default", "--model-path", "meta-llama/Meta-Llama-3.1-8B", "--total-gpus", "8", "--system", "h200_sxm"),
     *("--isl", "4000", "--osl", "500", "--ttft", "1000", "--tpot", "20"),
@@ -79,10 +78,10 @@ def main() -> None:
     """Runs the rounds, prints a table and one JSON line, and writes one ledger record."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer-environment", type=Path, default=Path.home() / ".cache" / "twobills" / "aiconfigurator")
+    parser.add_argument("--peer-environment", type=Path, default=FOLDER)
     parser.add_argument("--no-peer", action="store_true")
     given = parser.parse_args()
-    peer, without = (None, "not asked for") if given.no_peer else _peer(given.peer_environment)
+    peer, without = (None, "not asked for") if given.no_peer else peer_python(given.peer_environment)
     answers: dict[str, list[Answer]] = {name: [] for name in ASKED}
     if peer is not None:
         answers[PEER] = []
@@ -150,19 +149,6 @@ def _timed(command: list[str]) -> tuple[str, float, float]:
         raise SystemExit(f"{command[0]} ended with {done.returncode}:\n{done.stdout[-2000:]}")
     cpu_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     return done.stdout, wall_s, cpu_s
-
-
-def _peer(folder: Path) -> tuple[Path | None, str]:
-    """The Python of an environment that has the peer, made if it is not there; else why there is none."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    done = subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", PEER], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        return None, f"could not be installed: {done.stderr.strip().splitlines()[-1]}"
-    return python, ""
 
 
 if __name__ == "__main__":

@@ -26,6 +26,10 @@ def training(
     serving: Annotated[
         list[Path] | None, typer.Option(help="With --report: tables of serving measurements, for the same page.")
     ] = None,
+    peer: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --serving: another tool's forecasts of these rows (benchmarks/serving_accuracy.py)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast each row from its inputs only, and say how far that is from what was measured."""
@@ -54,15 +58,19 @@ def training(
             say(line)
     if serving and not report:
         raise RequestError("--serving: only for the page of --report; `validate inference` shows serving tables")
+    if peer and not serving:
+        raise RequestError("--peer: beside the rows of --serving FILE, which is not given")
     if report or calibrate:
         from twobills.flows.validation.calibrated import write_calibration, write_page
+        from twobills.flows.validation.peer import read_peer
 
         if calibrate:
             write_calibration(validated, published_calibration(), calibrate)
             err.print(f"wrote {calibrate}")
         if report:
+            peers = [read_peer(path) for path in peer or ()]
             served = [validate_serving_file(path, published_serving_calibration()) for path in serving or ()]
-            write_page(validated, published_calibration(), report, served=served)
+            write_page(validated, published_calibration(), report, served=served, peers=peers)
             err.print(f"wrote {report}")
 
 

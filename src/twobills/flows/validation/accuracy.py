@@ -9,13 +9,14 @@ from twobills.flows.validation.document import Validated
 from twobills.flows.validation.flop_totals import TOLERANCE, agreement, flop_totals_table
 from twobills.flows.validation.left_out import family_of, left_out, source_of
 from twobills.flows.validation.markdown import SCORE_COLUMNS, counted, grouped, head, percent, row, score_cells, titled
+from twobills.flows.validation.peer import Peer
 from twobills.flows.validation.rows import ThroughputRow
 from twobills.flows.validation.score import Scored, score
 from twobills.flows.validation.serving_accuracy import serving_lines
 from twobills.specs.calibration import Calibration, flatten
 from twobills.specs.serving_calibration import ServingCalibration
 
-COMMAND = "twobills validate training FILE... --serving FILE... --report docs/accuracy.md"
+COMMAND = "twobills validate training FILE... --serving FILE... --peer FILE --report docs/accuracy.md"
 Lines = Iterable[str]
 
 
@@ -24,6 +25,7 @@ def accuracy_page(
     calibration: Calibration,
     served: Sequence[Validated],
     serving_calibration: ServingCalibration,
+    peers: Sequence[Peer] = (),
 ) -> str:
     """The page, Markdown. Rows are left out by fitting anew: a minute for training, several for serving."""
     throughput = [file for file in files if not file.is_runs]
@@ -42,7 +44,7 @@ def accuracy_page(
         *[_runs(file) for file in files if file.is_runs],
         _flop_totals(),
         _numbers(calibration),
-        *([serving_lines(served, serving_calibration)] if served else []),
+        *([serving_lines(served, serving_calibration, peers)] if served else []),
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
 
@@ -59,9 +61,9 @@ def _head(calibration: Calibration) -> Lines:
     yield "keyed by kind of operation, hardware family and software, never by model, chip or source."
     yield ""
     yield "Beside the fitted numbers stand constants that were set by hand, some with these rows in view: how products"
-    yield "go with rated power (`perf.achieved`), half of the tuned kernel's gain for compiled software, microseconds per"
-    yield "kernel and message, memory that engines reserve. Fits with a source left out begin at the full fit's numbers;"
-    yield "a table's sections count as sources of their own."
+    yield "go with rated power (`perf.achieved`), half of the tuned kernel's gain for compiled software, microseconds"
+    yield "per kernel and message, memory that engines reserve. Fits with a source left out begin at the full fit's"
+    yield "numbers; a table's sections count as sources of their own."
     yield ""
     yield f"MFU: {MFU_CONVENTION}, over the 16-bit dense peak."
 

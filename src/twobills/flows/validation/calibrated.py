@@ -10,6 +10,7 @@ from twobills.errors import RequestError
 from twobills.flows.calibrate_serving import refit_serving, serving_toml
 from twobills.flows.validation.accuracy import accuracy_page
 from twobills.flows.validation.document import Validated
+from twobills.flows.validation.peer import Peer
 from twobills.flows.validation.refit import refit, to_toml
 from twobills.flows.validation.rows import read_table
 from twobills.specs.calibration import Calibration
@@ -23,10 +24,12 @@ def write_page(
     *,
     served: Sequence[Validated] = (),
     serving_calibration: ServingCalibration | None = None,
+    peers: Sequence[Peer] = (),
 ) -> None:
     """The accuracy page of these tables. Raises RequestError if none of ``files`` is of training throughput."""
     _need_throughput(files)
-    page = accuracy_page(files, calibration, served, serving_calibration or published_serving_calibration())
+    serving_calibration = serving_calibration or published_serving_calibration()
+    page = accuracy_page(files, calibration, served, serving_calibration, peers)
     path.write_text(page, encoding="utf-8")
 
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from twobills.flows.calibrate_serving import left_out_serving
 from twobills.flows.validation.document import Validated
 from twobills.flows.validation.markdown import SCORE_COLUMNS, grouped, percent, row, score_cells, titled
+from twobills.flows.validation.peer import Peer, peer_lines
 from twobills.flows.validation.score import Scored, score, score_by
 from twobills.specs.serving_calibration import ServingCalibration, flatten
 
 
-def serving_lines(files: Sequence[Validated], calibration: ServingCalibration) -> Iterator[str]:
+def serving_lines(
+    files: Sequence[Validated], calibration: ServingCalibration, peers: Sequence[Peer] = ()
+) -> Iterator[str]:
     """The sections, Markdown. Rows are left out by fitting anew, which takes minutes."""
     rows = [served for file in files for served in file.served]
     unseen = left_out_serving(rows, calibration)
@@ -31,6 +34,8 @@ def serving_lines(files: Sequence[Validated], calibration: ServingCalibration) -
     yield from grouped("Inference by what was timed", fitted, unseen, _timed)
     yield from grouped("Inference by chip", fitted, unseen, lambda scored: scored.chip)
     yield from grouped("Inference by model", fitted, unseen, lambda scored: scored.name)
+    for peer in peers:
+        yield from peer_lines(fitted, unseen, peer)
     yield from titled("The ten worst serving rows", ("Error", "Row", "What"))
     for scored in sorted(fitted, key=lambda scored: -abs(scored.error))[:10]:
         detail = scored.detail
