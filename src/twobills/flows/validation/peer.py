@@ -26,8 +26,9 @@ NOTES = {
         "AIConfigurator's own repository (`silicon_sample.csv`, kept to test it), and our calibration was fitted on",
         "them; *left out* is ours fitted without the row's source, which still holds other sources of the same chips.",
         "Both get the same weight and cache formats and mean lengths (0.9 of those printed where the benchmark draws",
-        "them from 0.8 to 1.0). Its release answers for one version of each engine, most of them newer than the one",
-        "that was measured, as its single estimate does: the prompt's length as the budget of a step.",
+        "them from 0.8 to 1.0). It answers for one release of each engine, most newer than the one that was measured,",
+        "by its single estimate, whose step reads as many tokens as one prompt has; formats of its own choice or 8192",
+        "tokens a step made its errors of TPOT larger. It has no forecast where its memory does not hold the load.",
     )
 }
 """What a reader must know to read the comparison fairly, by peer."""
