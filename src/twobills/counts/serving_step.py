@@ -149,10 +149,10 @@ def _experts(p: Projection, kind: LayerKind, s: Situations, suffix: str) -> Work
 def _decode_attention(kind: LayerKind, s: Situations, suffix: str) -> Work:
     sequences = s.n_decode / s.dp
     attended = np.minimum(s.context, kind.window) if kind.window else s.context
-    latent = any(p.expands for p in kind.projections)
+    latent = [p.rows for p in kind.projections if p.expands][-1:]
     heads = kind.n_heads / np.minimum(s.tp, kind.n_heads)
     shared = 1.0 if latent else np.minimum(s.tp, kind.n_kv_heads)
-    width = 2 * kind.kv_cache_width if latent else kind.d_qk + kind.d_value
+    width = kind.kv_cache_width + latent[0] if latent else kind.d_qk + kind.d_value
     flops = 2 * sequences * attended * heads * width
     n_bytes = sequences * attended * kind.kv_cache_width / shared * s.kv_bytes
     return _work("cache read" + suffix, OpKind.ATTENTION, s, flops, n_bytes, kind)
