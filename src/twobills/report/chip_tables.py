@@ -7,7 +7,7 @@ assumed price ``~``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twobills.report.tables import Document, Table
@@ -30,7 +30,7 @@ LEGEND: Mapping[str, str] = {
     ASSUMED: "an assumed price",
 }
 ABSENT = "–"
-_SHOWN = {
+_SHOWN: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "memory_bytes": ("Memory", lambda n: f"{significant(n / GIBI)} GiB"),
     "usable_memory_bytes": ("Memory that systems offer", lambda n: f"{significant(n / GIBI)} GiB"),
     "memory_bytes_per_s": ("Memory bandwidth", lambda rate: f"{show_bytes(rate)}/s"),
