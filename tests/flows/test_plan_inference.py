@@ -87,6 +87,8 @@ def test_levers_are_what_else_it_would_cost() -> None:
     [
         (replace(ASKED, chips="h200:8,b200:8"), RequestError, "search inference"),
         (replace(ASKED, chips="h200:none"), RequestError, "NAME:COUNT"),
+        (replace(ASKED, network_gbps=float("nan")), RequestError, "--network-gbps nan"),
+        (replace(ASKED, prefill=Degrees(tp=2)), RequestError, "add --disaggregated"),
         (replace(ASKED, model="no-such-model"), RequestError, "no-such-model"),
         (replace(ASKED, requests_per_s=0.0), SpecError, "without traffic there is no bill"),
         (replace(ASKED, concurrency=3.0), SpecError, "give one"),

@@ -48,7 +48,7 @@ def test_every_row_has_a_cell_for_each_column(document: dict[str, Any]) -> None:
 def test_tables_show_the_documents_figures(document: dict[str, Any]) -> None:
     served = document["inference"]
     assert cells(tables.speed_table(document))["Each further token"][1] == show_seconds(served["tpot_s"]["value"])
-    prices = cells(tables.price_table(document))["Output, a million tokens"]
+    prices = cells(tables.price_table(document))["1M output"]
     assert prices[1] == show_usd(served["usd_per_mtok"]["output"]["value"])
     assert prices[4] == show_usd(served["usd_per_mtok_reserved"]["output"]["value"])
     assert next(iter(served["bound_by"])) in cells(tables.plan_and_memory_table(document))["A step waits for"][0]

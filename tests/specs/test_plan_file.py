@@ -78,6 +78,7 @@ def test_a_table_of_traffic_is_read(tmp_path: Path) -> None:
     [
         ({"colour": 1}, "unknown key 'colour'"),
         ({"tokens": None}, "tokens is missing"),
+        ({"requests_per_day": 1e30}, "requests_per_day=1e+30: must be at most 1e+15"),
         ({"requests_per_day": 0.0}, "requests_per_day=0: must be above 0; without traffic there is no second bill"),
         ({"requests_per_day": "-5"}, "not a quantity"),
         ({"prompt_tokens": -1}, "prompt_tokens=-1: must be at least 1"),

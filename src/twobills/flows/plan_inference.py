@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from twobills.errors import CatalogError, RequestError, SpecError
-from twobills.flows.asked import parse_chips, resolve_model
+from twobills.flows.asked import network_bytes_per_s, parse_chips, resolve_model
 from twobills.flows.chip_terms import Terms, chip_terms, split_of
 from twobills.flows.inference_document import assumed_of_prices, plan_to_json, pools_to_json
 from twobills.flows.training_document import chip_to_json, model_to_json
@@ -31,7 +31,6 @@ from twobills.specs.load import Load
 from twobills.specs.prices import PriceKind
 from twobills.specs.running import Running, default_running
 from twobills.specs.serving_calibration import published_serving_calibration
-from twobills.units import BITS_PER_BYTE, GIGA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +99,8 @@ def plan_inference_document(asked: InferenceRequest, *, with_parts: bool = False
 
 def planned_serving(asked: InferenceRequest) -> PlannedServing:
     """The plan that was asked for. Raises RequestError or SpecError, one line, for what cannot be."""
+    if not asked.disaggregated and asked.prefill != Degrees():
+        raise RequestError("--prefill-tp, --prefill-pp, --prefill-instances: of a pool of its own; add --disaggregated")
     load = _load(asked)
     model = resolve_model(asked.model, asked.catalog_file)
     cluster, assumed = _cluster(asked)
@@ -147,7 +148,7 @@ def _cluster(asked: InferenceRequest) -> tuple[ClusterSpec, tuple[str, ...]]:
         raise RequestError(f"--chips {asked.chips!r}: one kind of chip; several are for `search inference`")
     name, n_chips = parse_chips(asked.chips)
     chip, assumed = serving_chip(catalog.chip(name, asked.catalog_file))
-    network = None if asked.network_gbps is None else asked.network_gbps * GIGA / BITS_PER_BYTE
+    network = network_bytes_per_s(asked.network_gbps)
     return ClusterSpec(chip=chip, n_chips=n_chips, scaleout_bytes_per_s=network), assumed
 
 

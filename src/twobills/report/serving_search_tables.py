@@ -93,7 +93,7 @@ def _meeting(found: Document) -> str:
     if found["requests_per_s"] is not None:
         targets.append(f"{found['requests_per_s']:g} requests a second")
     if not targets:
-        return f"{found['n_meet']:,} of them possible"
+        return f"{found['n_meet']:,} of them fit"
     return f"{found['n_meet'] or 'none'} of them meet{'s' * (found['n_meet'] == 1)} {', '.join(targets)}".replace(
         f"{found['n_meet']} of", f"{found['n_meet']:,} of"
     )

@@ -19,7 +19,9 @@ from twobills.units import (
     significant,
 )
 
-_KINDS = {"input": "Input", "cached_input": "Cached input", "output": "Output"}
+_KINDS = {"input": "1M input", "cached_input": "1M cached", "output": "1M output"}
+"""Tokens. Short, as the table has six figures beside it on a screen of 80 columns."""
+_MANY_REQUESTS = 1000
 _SHOWN_PARTS = 12
 _WORTH_SAYING = 0.01
 _SEEN = 1e-6
@@ -48,10 +50,14 @@ def price_table(document: Document) -> Table:
     """Dollars per million tokens of each kind and per request, of chip-seconds used and of those reserved."""
     served = document["inference"]
     rows = [
-        (f"{words}, a million tokens", *_both(served["usd_per_mtok"][kind], served["usd_per_mtok_reserved"][kind]))
+        (words, *_both(served["usd_per_mtok"][kind], served["usd_per_mtok_reserved"][kind]))
         for kind, words in _KINDS.items()
     ]
-    rows.append(("One request", *_both(served["usd_per_request"], served["usd_per_request_reserved"])))
+    request, reserved = (
+        {bound: _MANY_REQUESTS * usd for bound, usd in served[name].items()}
+        for name in ("usd_per_request", "usd_per_request_reserved")
+    )
+    rows.append(("1k requests", *_both(request, reserved)))
     rows.append(("One day", "–", "–", "–", *_interval(served["usd_per_day"], show_usd)))
     rates = served["bill"]["rates"]
     hour = show_usd(per_s_to_per_hour(rates["usd_per_chip_s"])) + (f" {ASSUMED}" if rates["assumed"] else "")

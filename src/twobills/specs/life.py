@@ -12,6 +12,8 @@ from typing import NamedTuple
 from twobills.errors import SpecError
 
 MOST_YEARS = 50.0
+_MOST_REQUESTS_PER_DAY = 1e15
+"""A hundred thousand a day from each human: what is above it was mistyped."""
 FILL_FRAC = 0.8
 """Assumed: a machine is given so much of the traffic that it could take at most; beyond it, waiting grows fast."""
 YEARS = 2.0
@@ -45,6 +47,8 @@ class Demand:
             _check_table(self.table)
             if self.growth_frac or self.decline_frac:
                 raise SpecError("traffic: a table says how it grows; leave out growth and decline")
+        elif _MOST_REQUESTS_PER_DAY < self.requests_per_day < math.inf:
+            raise SpecError(f"requests_per_day={self.requests_per_day:g}: must be at most {_MOST_REQUESTS_PER_DAY:g}")
         elif not 0 < self.requests_per_day < math.inf:
             raise SpecError(
                 f"requests_per_day={self.requests_per_day:g}: must be above 0; without traffic there is no second bill"
