@@ -131,7 +131,7 @@ def test_longer_answers_and_more_traffic_cost_more() -> None:
 
 
 def test_a_crossing_that_does_not_come_is_null_with_a_reason() -> None:
-    life = plan_both(replace(ASKED, requests_per_day=1000.0))["life"]
+    life = plan_both(replace(ASKED, requests_per_day=1000.0, price_decline=0.3))["life"]
     assert life["crossover_days"]["value"] is None
     assert life["crossover_date"] is None
     assert "does not catch up" in life["reason"]

@@ -34,5 +34,6 @@ def gpu(name: str) -> Device:
 def test_a_gpu_is_known_by_its_drivers_name_and_by_nothing_like_it() -> None:
     assert _chip_name(gpu("NVIDIA H100 80GB HBM3")) == "h100-sxm"
     assert _chip_name(gpu("NVIDIA H200")) == "h200-sxm"
-    with pytest.raises(RequestError, match="GPU 'NVIDIA H100 PCIe': not in the catalogue; set CUDA_VISIBLE_DEVICES="):
-        _chip_name(gpu("NVIDIA H100 PCIe"))
+    assert _chip_name(gpu("NVIDIA H100 PCIe")) == "h100-pcie"
+    with pytest.raises(RequestError, match="GPU 'NVIDIA H100 CNX': not in the catalogue; set CUDA_VISIBLE_DEVICES="):
+        _chip_name(gpu("NVIDIA H100 CNX"))

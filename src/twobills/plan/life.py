@@ -22,7 +22,7 @@ from twobills.units import DAYS_PER_YEAR
 REQUESTS_PER_DAY = tuple(10.0**n for n in range(3, 10))
 """The constant demands that are shown."""
 DAYS_PER_MONTH = DAYS_PER_YEAR / 12
-HORIZON_YEARS = 30.0
+HORIZON_YEARS = 100.0
 """A crossing is sought so far, or to the end of a longer life."""
 _STEPS = 400
 _LATER_STEPS = 200

@@ -44,7 +44,7 @@ def models_table(document: Document) -> Table:
 def crossing_table(document: Document) -> Table:
     """Time until inference has cost as much as training, by traffic."""
     rows = [
-        (model["name"], *("> 30 years" if days is None else show_days(days) for days in model["crossover_days"]))
+        (model["name"], *("> 100 years" if days is None else show_days(days) for days in model["crossover_days"]))
         for model in document["models"]
     ]
     columns = ("Model", *(f"{show_demand(traffic)} a day" for traffic in document["traffic"]))
