@@ -199,6 +199,7 @@ def test_well_known_models_have_a_table(tmp_path: Path) -> None:
         (("--requests-per-day", "0"), "requests_per_day=0: must be above 0; without traffic there is no second bill"),
         (("--prompt-tokens", "-5"), "prompt_tokens=-5: must be at least 1"),
         (("--answer-tokens", "0"), "answer_tokens=0: must be at least 1"),
+        (("--concurrency", "5"), "concurrency: only with chips=this"),
         (("--prompt-tokens", "200000"), "prompt_tokens=200000"),
         (("--serve-chips", "h900:8"), "chip 'h900': not in the catalogue"),
         (("--serve-chips", "t4:1"), "does not fit one t4"),

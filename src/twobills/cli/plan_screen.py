@@ -43,4 +43,6 @@ def show_difference(
         print_json({"schema": document["schema"], "plan": document, "other": other})
         return
     say(sentences.diff_sentence(document, other, names))
-    print_table(tables.diff_table(document, other, names))
+    table = tables.diff_table(document, other, names)
+    if table.rows:
+        print_table(table)

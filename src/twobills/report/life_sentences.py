@@ -120,6 +120,8 @@ def _machines(point: Document) -> str:
 def diff_sentence(one: Document, other: Document, names: tuple[str, str]) -> str:
     """By how much two plans' bills differ."""
     ours, theirs = (each["life"]["total_usd"]["value"] for each in (one, other))
+    if ours == theirs:
+        return f"Both bills over the life: {show_usd(ours)} by either plan."
     side = "more" if theirs > ours else "less"
     by = f" ({show_frac(abs(theirs / ours - 1))})" if ours else ""
     return (

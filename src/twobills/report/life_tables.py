@@ -106,7 +106,9 @@ def _days(days: float | None) -> str:
 
 
 def _told(value: Any) -> str:
-    return "–" if value is None else str(value)
+    if value is None:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _whole(n: float) -> str:

@@ -22,6 +22,8 @@ from twobills.units import parse_count
 
 REQUESTS_PER_DAY = 1e6
 """Assumed where no traffic is given."""
+CONCURRENCY = 16
+"""Requests at once that this machine is measured with."""
 THIS_MACHINE = "this"
 _FRACS = ("cached", "growth", "decline", "price_decline", "discount", "fill", "shave")
 
@@ -44,7 +46,7 @@ class PlanSpec:
     prompt_tokens: int = 1000
     answer_tokens: int = 300
     cached: float = 0.0
-    concurrency: int = 16
+    concurrency: int = CONCURRENCY
     """Requests in flight; only on this machine, elsewhere the traffic says."""
     weights: str = "bf16"
     kv: str = "bf16"
@@ -77,6 +79,8 @@ class PlanSpec:
             price = getattr(self, name)
             if price is not None and not 0 <= price < math.inf:
                 raise RequestError(f"{name}={price:g}: must be a number of dollars, 0 or more")
+        if self.concurrency != CONCURRENCY and not self.on_this_machine:
+            raise RequestError("concurrency: only with chips=this; elsewhere the batch is planned from the traffic")
         if not 0 <= self.cached < 1:
             raise RequestError(f"cached={self.cached:g}: must be from 0 to below 1")
         if not 0 < self.shave <= 1:
