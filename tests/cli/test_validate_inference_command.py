@@ -63,6 +63,7 @@ def test_a_table_that_cannot_be_forecast_says_why(table: Path) -> None:
 
 
 def test_a_fit_is_written_as_the_file_that_the_package_reads(table: Path, tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="fits need SciPy, which comes with the extra `fit`")
     target = tmp_path / "fitted.toml"
     done = runner.invoke(app, ["validate", "inference", str(table), "--calibrate", str(target)])
     assert done.exit_code == 0, done.output

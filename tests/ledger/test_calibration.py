@@ -66,7 +66,7 @@ def test_more_runs_that_agree_are_surer_down_to_a_floor() -> None:
 
 
 def test_students_t_is_scipys() -> None:
-    stats = pytest.importorskip("scipy.stats", reason="SciPy comes with the extra `run`")
+    stats = pytest.importorskip("scipy.stats", reason="SciPy comes with the extra `fit`")
     assert pytest.approx(stats.t.ppf(0.95, range(1, MAX_RUNS + 1)), abs=5e-4) == calibration._T95
 
 

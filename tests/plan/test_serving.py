@@ -158,9 +158,12 @@ def test_longer_prompts_and_answers_take_longer(prompt: int, factor: float, answ
 @some
 @given(st.integers(1, 40), st.integers(0, 40), prompts, answers, st.integers(1, 200))
 def test_larger_models_are_slower_and_dearer(layers: int, more: int, prompt: int, answer: int, n: int) -> None:
+    """A token takes longer where as many run; where fewer of the larger model's fit, clients wait longer instead."""
     load = Load(prompt_tokens=prompt, answer_tokens=answer, concurrency=n)
-    before, after = (one(load, model=replace(LONG, n_layers=k)).figures for k in (layers, layers + more))
-    assert before.tpot_s.value <= after.tpot_s.value * (1 + 1e-3)
+    small, large = (one(load, model=replace(LONG, n_layers=k)) for k in (layers, layers + more))
+    before, after = small.figures, large.figures
+    if large.steady.most_running[0] >= n:
+        assert before.tpot_s.value <= after.tpot_s.value * (1 + 1e-3)
     assert before.ttft_s.value <= after.ttft_s.value * (1 + 1e-3)
     assert before.usd_per_request.value <= after.usd_per_request.value * (1 + 1e-3)
 
