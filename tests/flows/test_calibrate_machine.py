@@ -18,7 +18,7 @@ from twobills.flows.listener import Listener
 from twobills.flows.machine import find_machine, measure_machine
 from twobills.flows.planned_job import measure_and_plan
 from twobills.flows.provenance import provenance
-from twobills.jobs.training.corpus import read_corpus
+from twobills.jobs.data.corpus import read_corpus
 from twobills.ledger.store import Ledger
 from twobills.ledger.timed_runs import Machine
 from twobills.specs.experience import Experience, Part

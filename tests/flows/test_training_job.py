@@ -16,8 +16,8 @@ from twobills.flows.listener import Listener, TrainingProgress
 from twobills.flows.machine import MeasuredMachine
 from twobills.flows.planned_job import PlannedJob, plan_job, planned_job_to_json
 from twobills.flows.training_job import run_job
+from twobills.jobs.data.corpus import read_corpus
 from twobills.jobs.inference.weights import load_folder
-from twobills.jobs.training.corpus import read_corpus
 from twobills.jobs.training.loop import Step, Trainer
 from twobills.ledger.reconcile import reconcile
 from twobills.ledger.record import Outcome, RecordKind

@@ -21,7 +21,7 @@ from twobills.flows.planned_job import measure_and_plan, model_to_json, planned_
 from twobills.flows.provenance import provenance
 from twobills.flows.served_load import STARTUP_S, WORKLOAD, ServedLoad, plan_load, serve_load
 from twobills.flows.training_job import TrainedModel, run_job
-from twobills.jobs.training.corpus import read_corpus
+from twobills.jobs.data.corpus import read_corpus
 from twobills.jobs.training.freeze import check_free
 from twobills.ledger.store import Ledger
 from twobills.money.bill import busy_usd

@@ -11,7 +11,7 @@ from typing import Any
 from twobills.counts.params import count_params
 from twobills.flows.listener import Listener
 from twobills.flows.machine import MeasuredMachine, find_machine, machine_to_json, measure_machine
-from twobills.jobs.training.corpus import Corpus
+from twobills.jobs.data.corpus import Corpus
 from twobills.laws.forms import Law
 from twobills.laws.published import published_law
 from twobills.ledger.store import Ledger

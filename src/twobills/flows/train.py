@@ -9,7 +9,7 @@ from twobills.flows.bills import bills_to_json
 from twobills.flows.listener import Listener
 from twobills.flows.planned_job import measure_and_plan, model_to_json, planned_job_to_json
 from twobills.flows.training_job import run_job
-from twobills.jobs.training.corpus import read_corpus
+from twobills.jobs.data.corpus import read_corpus
 from twobills.jobs.training.freeze import check_free
 from twobills.ledger.store import Ledger
 from twobills.report.documents import SCHEMA

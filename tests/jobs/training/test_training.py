@@ -11,16 +11,15 @@ import torch
 
 from tests.models import SMALL
 from twobills.counts.operations import total_flops, train_step_operations
-from twobills.errors import DataError, RequestError, TwobillsError
+from twobills.errors import RequestError, TwobillsError
+from twobills.jobs.data.corpus import Document
+from twobills.jobs.data.tokens import Batches, encode_documents, train_tokenizer
 from twobills.jobs.device import Device, pick_device
 from twobills.jobs.nn.decoder import Decoder
-from twobills.jobs.training import corpus as corpora
-from twobills.jobs.training.corpus import Document, is_heldout, read_corpus
 from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte
 from twobills.jobs.training.freeze import freeze
 from twobills.jobs.training.loop import Trainer
 from twobills.jobs.training.optimizer import lr_scale, orthogonalise
-from twobills.jobs.training.tokens import END_ID, Batches, encode_documents, train_tokenizer
 from twobills.meter.meter import Meter
 from twobills.meter.power import DeclaredPower
 from twobills.specs.dtype import DType
@@ -51,118 +50,6 @@ def device() -> Iterator[Device]:
     threads = torch.get_num_threads()
     yield pick_device()
     torch.set_num_threads(threads)
-
-
-def folder_of(root: Path, n_files: int, content: bytes) -> Path:
-    for i in range(n_files):
-        path = root / "src" / f"file{i}.txt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    return root / "src"
-
-
-def test_the_default_corpus_is_the_standard_library_without_its_tests() -> None:
-    corpus = read_corpus(None)
-    names = [document.name for document in corpus.training + corpus.heldout]
-    assert "argparse.py" in names
-    assert not any(name.split("/")[0] in {"test", "site-packages"} for name in names)
-    assert 0.02 < len(corpus.heldout) / len(names) < 0.10
-    assert all(is_heldout(document.name) for document in corpus.heldout)
-    assert not {d.name for d in corpus.training} & {d.name for d in corpus.heldout}
-
-
-def test_any_folder_is_split_by_file(tmp_path: Path) -> None:
-    corpus = read_corpus(folder_of(tmp_path, 60, TEXT.encode() * 20))
-    assert corpus.encoding == "utf-8"
-    assert len(corpus.training) + len(corpus.heldout) == 60
-    assert corpus.heldout
-
-
-def test_a_single_file_is_cut_and_any_byte_survives(tmp_path: Path) -> None:
-    path = tmp_path / "noise.bin"
-    content = bytes(range(256)) * 1000
-    path.write_bytes(content)
-    corpus = read_corpus(path)
-    assert corpus.encoding == "latin-1"
-    assert corpus.heldout
-    pieces = sorted(corpus.training + corpus.heldout, key=lambda d: int(d.name.split("#")[1]))
-    assert b"".join(piece.content for piece in pieces) == content
-    assert "".join(corpus.texts(pieces)).encode("latin-1") == content
-
-
-def test_a_cut_goes_between_characters(tmp_path: Path) -> None:
-    path = tmp_path / "essay.txt"
-    text = "Où est passée la fenêtre bleue ? 窓はどこですか。\n" * 3000
-    path.write_text(text, encoding="utf-8")
-    corpus = read_corpus(path)
-    assert corpus.encoding == "utf-8"
-    pieces = sorted(corpus.training + corpus.heldout, key=lambda d: int(d.name.split("#")[1]))
-    assert "".join(corpus.texts(pieces)) == text
-
-
-def test_the_split_says_how_it_was_made(tmp_path: Path) -> None:
-    many = read_corpus(folder_of(tmp_path, 60, TEXT.encode() * 20))
-    assert many.split == "by sha256 of the relative path, 1 in 20 held out"
-    few = [Document(name, b"x") for name in ("a", "b", "c") if not is_heldout(name)]
-    split = corpora._split("few", "utf-8", few)
-    assert split.split == "every 20th held out, too few to go by hash"
-    assert split.heldout
-    assert split.training
-
-
-def test_file_names_may_hold_any_byte(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path, 60, TEXT.encode() * 20)
-    (folder / "na\udcefve.txt").write_bytes(TEXT.encode())
-    corpus = read_corpus(folder)
-    assert any("\udcef" in document.name for document in corpus.training + corpus.heldout)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda root: root / "nowhere", "does not exist; give a file or a folder"),
-        (lambda root: folder_of(root, 1, b""), "0 bytes are too few"),
-        (lambda root: folder_of(root, 3, b"short"), "15 bytes are too few"),
-    ],
-)
-def test_data_that_cannot_be_learned_from_is_one_line(tmp_path: Path, make: object, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        read_corpus(make(tmp_path))  # type: ignore[operator]
-
-
-def test_data_that_does_not_fit_in_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpora, "MAX_BYTES", 1000)
-    with pytest.raises(DataError, match="more than 1000 bytes"):
-        read_corpus(folder_of(tmp_path, 10, b"x" * 500))
-
-
-def test_a_tokenizer_gives_back_every_text() -> None:
-    tokenizer = train_tokenizer([TEXT] * 10, 300)
-    odd = "naïve café ☕ \x00 \t tabs"
-    (tokens,) = encode_documents(tokenizer, [odd])
-    assert tokens[0] == END_ID
-    assert tokenizer.decode(tokens[1:].tolist()) == odd
-    assert tokenizer.get_vocab_size() <= 300
-
-
-def test_an_epoch_shows_every_window_once() -> None:
-    batches = Batches(np.arange(1000, dtype=np.int32), batch_size=3, seq_len=10, seed=0)
-    windows = batches._windows_per_epoch
-    starts = [batches._start(i) for i in range(windows)]
-    assert len(set(starts)) == windows
-    assert all(b - a == 10 for a, b in zip(sorted(starts), sorted(starts)[1:], strict=False))
-    assert starts != sorted(starts)
-
-
-def test_a_batch_is_a_function_of_its_step() -> None:
-    tokens = np.arange(1000, dtype=np.int32)
-    a, b = (Batches(tokens, batch_size=3, seq_len=10, seed=7) for _ in range(2))
-    inputs, targets = a[50]
-    assert torch.equal(inputs, b[50][0])
-    assert torch.equal(targets, inputs + 1)
-    assert not torch.equal(a[0][0], inputs)
-    with pytest.raises(DataError, match="15 tokens are too few"):
-        Batches(tokens[:15], batch_size=1, seq_len=10, seed=0)
 
 
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:

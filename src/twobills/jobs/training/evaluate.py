@@ -18,13 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from twobills.jobs.data.batch import IGNORED
+from twobills.jobs.data.corpus import Document
+from twobills.jobs.data.tokens import TokenArray
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
-from twobills.jobs.training.corpus import Document
-from twobills.jobs.training.tokens import TokenArray
-
-_NOT_PREDICTED = -1
 
 
 class Evaluation(NamedTuple):
@@ -50,7 +49,7 @@ def evaluate(
             flops, n_bytes = counter.get_total_flops() / len(inputs), counted.total / len(inputs)
         else:
             nats += _loss(network, inputs, targets, attend)
-        n_tokens += int((targets != _NOT_PREDICTED).sum())
+        n_tokens += int((targets != IGNORED).sum())
         n_rows += len(inputs)
     return Evaluation(nats, n_tokens, flops * n_rows, n_bytes * n_rows)
 
@@ -61,7 +60,7 @@ def _loss(network: Decoder, inputs: Tensor, targets: Tensor, attend: CausalAtten
     device = network.lm_head.weight.device
     hidden = network.hidden(inputs.to(device), torch.arange(inputs.shape[1], device=device), attend)
     logits = network.logits(hidden).flatten(0, 1)
-    loss = F.cross_entropy(logits, targets.to(device).flatten(), ignore_index=_NOT_PREDICTED, reduction="sum")
+    loss = F.cross_entropy(logits, targets.to(device).flatten(), ignore_index=IGNORED, reduction="sum")
     return float(loss)
 
 
@@ -88,7 +87,7 @@ def _windows(documents: list[TokenArray], batch_size: int, seq_len: int) -> Iter
     for first in range(0, len(spans), batch_size):
         batch = spans[first : first + batch_size]
         inputs = np.zeros((len(batch), seq_len), np.int64)
-        targets = np.full((len(batch), seq_len), _NOT_PREDICTED, np.int64)
+        targets = np.full((len(batch), seq_len), IGNORED, np.int64)
         for row, span in enumerate(batch):
             inputs[row, : len(span) - 1] = span[:-1]
             targets[row, : len(span) - 1] = span[1:]

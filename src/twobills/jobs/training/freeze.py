@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from twobills.errors import RequestError
+from twobills.jobs.data.tokens import END_ID, END_OF_TEXT
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.digest import MANIFEST, weights_digest
-from twobills.jobs.training.tokens import END_ID, END_OF_TEXT
 from twobills.specs.hf import to_hf
 
 _HF_DTYPES = {"torch.bfloat16": "bfloat16", "torch.float32": "float32", "torch.float16": "float16"}

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 
 from twobills.errors import TwobillsError
+from twobills.jobs.data.tokens import Batches
 from twobills.jobs.device import TORCH_DTYPES, Device, synchronise
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
 from twobills.jobs.training.optimizer import Optimizer, lr_scale
-from twobills.jobs.training.tokens import Batches
 from twobills.meter.clock import Clock, monotonic
 from twobills.meter.meter import Meter
 from twobills.specs.training import TrainingSpec
@@ -62,7 +62,8 @@ class Trainer:
             if progress >= 1:
                 return
             with meter.phase(Phase.PRETRAIN) as tally:
-                loss = self._step(*batches[step], scale=lr_scale(progress, spec))
+                batch = batches[step]
+                loss = self._step(batch.inputs, batch.targets, scale=lr_scale(progress, spec))
                 synchronise(self._device)
                 tally.add(tokens=spec.tokens_per_step, flops=self._flops_per_step, bytes=self._bytes_per_step)
             if not math.isfinite(loss):

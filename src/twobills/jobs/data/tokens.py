@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
 
 from twobills.errors import DataError
+from twobills.jobs.data.batch import Batch
 
 END_OF_TEXT = "<|end|>"
 END_ID = 0
@@ -52,13 +52,13 @@ class Batches:
         self._windows_per_epoch = (len(tokens) - 1 - seq_len) // seq_len
         self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Inputs and the tokens that follow them at this step, both (batch_size, seq_len) int64."""
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of this step: windows and the tokens that follow them."""
         first = step * self._batch_size
         starts = [self._start(window) for window in range(first, first + self._batch_size)]
         windows = np.stack([self._tokens[s : s + self._seq_len + 1] for s in starts]).astype(np.int64)
         block = torch.from_numpy(windows)
-        return block[:, :-1].contiguous(), block[:, 1:].contiguous()
+        return Batch(block[:, :-1].contiguous(), block[:, 1:].contiguous())
 
     def _start(self, window: int) -> int:
         epoch, index = divmod(window, self._windows_per_epoch)
