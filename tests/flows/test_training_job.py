@@ -19,6 +19,7 @@ from twobills.flows.training_job import run_job
 from twobills.jobs.data.corpus import read_corpus
 from twobills.jobs.inference.weights import load_folder
 from twobills.jobs.training.loop import Step, Trainer
+from twobills.jobs.training.step import StepResult, TrainingStep
 from twobills.ledger.reconcile import reconcile
 from twobills.ledger.record import Outcome, RecordKind
 from twobills.ledger.store import Ledger
@@ -88,13 +89,13 @@ class PlannedTime:
 
     def __init__(self, planned: PlannedJob, monkeypatch: pytest.MonkeyPatch, *, slower: float = 1.0) -> None:
         self.clock = clock = ManualClock()
-        step, prepare = Trainer._step, training_job._Training._prepare
+        step, prepare = TrainingStep.__call__, training_job._Training._prepare
         power = DeclaredPower(4.0, 2, clock)
         corpus_bytes = planned.corpus.training_bytes + planned.corpus.heldout_bytes
 
-        def timed_step(trainer: Trainer, *args: Any, **kwargs: Any) -> float:
+        def timed_step(training: TrainingStep, *args: Any, **kwargs: Any) -> StepResult:
             clock.advance(slower * planned.plan.step.seconds)
-            return step(trainer, *args, **kwargs)
+            return step(training, *args, **kwargs)
 
         def timed_prepare(training: Any) -> Any:
             clock.advance(slower * corpus_bytes / PREPARE_BYTES_PER_S)
@@ -103,7 +104,7 @@ class PlannedTime:
         def meter(job: Job, *, resting: Phase, **_: Any) -> Meter:
             return Meter(job, n_chips=planned.machine.spec.n_chips, resting=resting, power=power, clock=clock)
 
-        monkeypatch.setattr(Trainer, "_step", timed_step)
+        monkeypatch.setattr(TrainingStep, "__call__", timed_step)
         monkeypatch.setattr(training_job._Training, "_prepare", timed_prepare)
         monkeypatch.setattr(training_job, "Meter", meter)
 

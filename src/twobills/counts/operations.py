@@ -26,7 +26,7 @@ _CALLS_FORWARD, _CALLS_BACKWARD, _CALLS_ENGINE = 85, 152, 46
 """Operator calls per layer."""
 _CALLS_CHUNK = 14
 """Operator calls per layer and prompt chunk beyond the first attention."""
-_CALLS_FIXED, _CALLS_OPTIMISER = 36, 547
+_CALLS_FIXED, _CALLS_OPTIMISER = 36, 233
 """Operator calls outside the layers: of a pass, and of an update."""
 _FP32 = DType.FP32.bytes
 

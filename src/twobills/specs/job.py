@@ -14,7 +14,9 @@ from twobills.specs.dtype import DType
 from twobills.specs.training import TrainingSpec
 
 _MODEL_KEYS = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")
-_TRAINING_KEYS = ("lr", "muon_lr", "weight_decay", "warmup_frac", "cooldown_frac")
+_TRAINING_KEYS = ("lr", "muon_lr", "weight_decay", "warmup_frac", "cooldown_frac", "optimizer", "accumulate", "compile")
+_TRAINING_TYPES: Mapping[str, type | tuple[type, ...]] = {"optimizer": str, "accumulate": int, "compile": (bool, str)}
+"""Of the keys of ``[training]`` that are not plain numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +38,8 @@ class TrainingJob:
     """What you pay; None takes the catalogue's price."""
     model: Mapping[str, int] = field(default_factory=dict)
     """The shape (n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff); empty lets the plan choose the size."""
-    training: Mapping[str, float] = field(default_factory=dict)
-    """Overrides of lr, muon_lr, weight_decay, warmup_frac, cooldown_frac."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of the fields of ``TrainingSpec`` that ``_TRAINING_KEYS`` lists."""
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes <= 60 * 24 * 30:
@@ -99,11 +101,22 @@ def read_job(path: Path, overrides: Sequence[str] = ()) -> TrainingJob:
     for key in ("seq_len", "seed"):
         if key in document and not _is_number(document[key], int):
             raise RequestError(f"{path}: {key}={document[key]!r}: must be a whole number")
-    for table in ("model", "training"):
-        for key, value in document.get(table, {}).items():
-            if not _is_number(value, int if table == "model" else float):
-                raise RequestError(f"{path}: {table}.{key}={value!r}: must be a number")
+    for key, value in document.get("model", {}).items():
+        if not _is_number(value, int):
+            raise RequestError(f"{path}: model.{key}={value!r}: must be a number")
+    for key, value in document.get("training", {}).items():
+        _check_training_value(path, key, value)
     return TrainingJob(**document)
+
+
+def _check_training_value(path: Path, key: str, value: Any) -> None:
+    wanted = _TRAINING_TYPES.get(key)
+    if wanted is None and not _is_number(value, float):
+        raise RequestError(f"{path}: training.{key}={value!r}: must be a number")
+    if wanted is int and not _is_number(value, int):
+        raise RequestError(f"{path}: training.{key}={value!r}: must be a whole number")
+    if wanted not in (None, int) and not isinstance(value, wanted or ()):
+        raise RequestError(f"{path}: training.{key}={value!r}: must be one of the words that it knows")
 
 
 def _is_number(value: Any, wanted: type) -> bool:

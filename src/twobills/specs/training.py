@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from twobills.errors import SpecError
 from twobills.specs.dtype import DType
 
+OPTIMIZERS = ("muon", "adamw")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSpec:
-    """One pre-training run. The optimiser is Muon for the layers' matrices and AdamW for the rest."""
+    """One pre-training run."""
 
     n_steps: int
     batch_size: int
@@ -20,20 +22,32 @@ class TrainingSpec:
     """Format of working weights and activations; master weights and moments are always fp32."""
     heldout_tokens: int
     """Tokens of held-out text that are evaluated once, after the last step."""
+    optimizer: str = "muon"
+    """``muon``: Muon for the layers' matrices and AdamW for the rest; ``adamw``: AdamW for all."""
     lr: float = 6e-3
-    """Peak learning rate of AdamW (embedding, head, norms)."""
+    """Peak learning rate of AdamW."""
     muon_lr: float = 0.02
-    """Peak learning rate of Muon (projections)."""
+    """Peak learning rate of Muon."""
     weight_decay: float = 0.1
     warmup_frac: float = 0.03
     cooldown_frac: float = 0.5
     """The last part of the run, over which the learning rate falls linearly."""
+    accumulate: int = 1
+    """Parts that a step's batch is cut into, run one after another, so that a larger batch fits in memory."""
+    compile: bool | str = "auto"
+    """Whether the step is compiled; ``auto``: where the planned run is long enough to repay it."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("n_steps", "batch_size", "seq_len"):
+        for field in ("n_steps", "batch_size", "seq_len", "accumulate"):
             if getattr(self, field) < 1:
                 raise SpecError(f"{field}={getattr(self, field)}: must be at least 1")
+        if self.accumulate > self.batch_size:
+            raise SpecError(f"accumulate={self.accumulate}: must be at most batch_size={self.batch_size}")
+        if self.optimizer not in OPTIMIZERS:
+            raise SpecError(f"optimizer={self.optimizer}: must be one of {', '.join(OPTIMIZERS)}")
+        if self.compile not in (True, False, "auto"):
+            raise SpecError(f"compile={self.compile}: must be true, false or auto")
         for field in ("lr", "muon_lr"):
             if not 0 < getattr(self, field) < 1:
                 raise SpecError(f"{field}={getattr(self, field)}: must be between 0 and 1")

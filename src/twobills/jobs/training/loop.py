@@ -11,16 +11,12 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
-
 from twobills.errors import TwobillsError
 from twobills.jobs.data.tokens import Batches
-from twobills.jobs.device import TORCH_DTYPES, Device, synchronise
-from twobills.jobs.nn.attention import CausalAttention
+from twobills.jobs.device import Device, synchronise
 from twobills.jobs.nn.decoder import Decoder
-from twobills.jobs.nn.profile import CountBytes, count_flops
-from twobills.jobs.training.optimizer import Optimizer, lr_scale
+from twobills.jobs.training.optimizer import lr_scale
+from twobills.jobs.training.step import TrainingStep
 from twobills.meter.clock import Clock, monotonic
 from twobills.meter.meter import Meter
 from twobills.specs.training import TrainingSpec
@@ -45,12 +41,9 @@ class Trainer:
     """One network in training on one device."""
 
     def __init__(self, network: Decoder, spec: TrainingSpec, device: Device) -> None:
-        self.network, self.spec, self._device = network.to(device.torch_device), spec, device
-        dtype = TORCH_DTYPES[spec.dtype]
-        self._optimizer = Optimizer(network, spec, dtype)
-        self.attend = CausalAttention(spec.seq_len, device.torch_device, dtype)
-        self._positions = torch.arange(spec.seq_len, device=device.torch_device)
-        self._flops_per_step = self._bytes_per_step = 0.0
+        self.network, self.spec, self._device = network, spec, device
+        self._step = TrainingStep(network, spec, device)
+        self.attend = self._step.attend
 
     def run(
         self, batches: Batches, meter: Meter, *, max_s: float = math.inf, clock: Clock = monotonic
@@ -62,10 +55,9 @@ class Trainer:
             if progress >= 1:
                 return
             with meter.phase(Phase.PRETRAIN) as tally:
-                batch = batches[step]
-                loss = self._step(batch.inputs, batch.targets, scale=lr_scale(progress, spec))
+                loss = self._step(batches[step], lr_scale=lr_scale(progress, spec)).loss
                 synchronise(self._device)
-                tally.add(tokens=spec.tokens_per_step, flops=self._flops_per_step, bytes=self._bytes_per_step)
+                tally.add(tokens=spec.tokens_per_step, flops=self._step.flops, bytes=self._step.bytes)
             if not math.isfinite(loss):
                 raise TwobillsError(f"step {step}: the loss is {loss}; lower lr={spec.lr} or muon_lr={spec.muon_lr}")
             done = step + 1
@@ -77,19 +69,3 @@ class Trainer:
                 elapsed_s,
                 min(1.0, max(done / spec.n_steps, elapsed_s / max_s)),
             )
-
-    def _step(self, inputs: torch.Tensor, targets: torch.Tensor, *, scale: float) -> float:
-        if self._flops_per_step:
-            return self._forward_backward_update(inputs, targets, scale)
-        with CountBytes() as counted, count_flops() as counter:
-            loss = self._forward_backward_update(inputs, targets, scale)
-        self._flops_per_step, self._bytes_per_step = float(counter.get_total_flops()), float(counted.total)
-        return loss
-
-    def _forward_backward_update(self, inputs: torch.Tensor, targets: torch.Tensor, scale: float) -> float:
-        device = self._device.torch_device
-        hidden = self.network.hidden(inputs.to(device), self._positions, self.attend)
-        loss = F.cross_entropy(self.network.logits(hidden).flatten(0, 1), targets.to(device).flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step(scale)
-        return loss.item()
