@@ -44,6 +44,10 @@ class UsageError(TwobillsError):
     """Two usages that may not be added: another job, or another origin."""
 
 
+class CheckpointError(TwobillsError):
+    """A checkpoint that cannot be written, or that this run cannot go on from."""
+
+
 class LedgerError(TwobillsError):
     """The ledger could not be read or written, or somebody tried to change the past."""
 

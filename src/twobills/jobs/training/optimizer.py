@@ -8,7 +8,7 @@ Ref: Loshchilov & Hutter 2019 (AdamW); Jordan et al. 2024 (Muon: the quintic's c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -37,22 +37,18 @@ class Optimizer:
         self._muon = _Muon(self.flat, spec) if muon else None
 
     @torch.no_grad()
-    def step(self, lr_scale: float) -> Tensor:
+    def step(self, lr_scale: float, accept: Callable[[Tensor], bool] | None = None) -> Tensor:
         """Updates the weights by their gradients, at ``lr_scale`` of the peak rates, and zeroes the gradients.
 
-        Returns the norm of all gradients before clipping. Muon is deaf to a gradient's length: only AdamW's are
-        clipped, by their own norm.
+        Returns the norm of all gradients before clipping; where ``accept`` of it is false, nothing is updated. Muon
+        is deaf to a gradient's length: only AdamW's are clipped, by their own norm.
         """
-        self._n_updates += 1
         norms = [torch.linalg.vector_norm(span.of(self.flat.grad), dtype=torch.float32) for span in self._spans()]
-        scale = (CLIP_NORM / (_norm_of(norms[: len(self._adam)]) + 1e-6)).clamp(max=1.0)
-        for adam in self._adam:
-            adam.step(self._n_updates, scale, lr_scale)
-        if self._muon:
-            self._muon.step(lr_scale)
-        self.refresh()
+        norm = _norm_of(norms)
+        if accept is None or accept(norm):
+            self._update(_norm_of(norms[: len(self._adam)]), lr_scale)
         self.flat.grad.zero_()
-        return _norm_of(norms)
+        return norm
 
     def state(self) -> dict[str, Tensor]:
         """All that a resumed run needs, by name: live views, so that loading is copying into them."""
@@ -67,6 +63,15 @@ class Optimizer:
         """Casts the masters to the working weights again."""
         if self.flat.work is not self.flat.master:
             self.flat.work.copy_(self.flat.master)
+
+    def _update(self, adam_norm: Tensor, lr_scale: float) -> None:
+        self._n_updates += 1
+        scale = (CLIP_NORM / (adam_norm + 1e-6)).clamp(max=1.0)
+        for adam in self._adam:
+            adam.step(self._n_updates, scale, lr_scale)
+        if self._muon:
+            self._muon.step(lr_scale)
+        self.refresh()
 
     def _spans(self) -> Iterator[Span]:
         yield from (adam.span for adam in self._adam)

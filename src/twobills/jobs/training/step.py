@@ -7,6 +7,7 @@ every step has the same shapes, holds for all.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,9 @@ from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
 from twobills.jobs.training.optimizer import Optimizer
 from twobills.specs.training import TrainingSpec
+
+Accept = Callable[[float, float], bool]
+"""Whether to update by a step's gradients, told its loss and the gradients' norm. Asking waits for the device."""
 
 
 class StepResult(NamedTuple):
@@ -43,12 +47,12 @@ class TrainingStep:
         self.flops = self.bytes = 0.0
         """Executed by one step; known after the first."""
 
-    def __call__(self, batch: Batch, *, lr_scale: float) -> StepResult:
-        """Learns from the batch at ``lr_scale`` of the peak rates."""
+    def __call__(self, batch: Batch, *, lr_scale: float, accept: Accept | None = None) -> StepResult:
+        """Learns from the batch at ``lr_scale`` of the peak rates, unless ``accept`` refuses its loss and norm."""
         if self.flops:
-            return self._run(batch, lr_scale)
+            return self._run(batch, lr_scale, accept)
         with CountBytes() as counted, count_flops() as counter:
-            result = self._run(batch, lr_scale)
+            result = self._run(batch, lr_scale, accept)
         self.flops, self.bytes = float(counter.get_total_flops()), float(counted.total)
         return result
 
@@ -60,12 +64,12 @@ class TrainingStep:
         """Makes the working weights follow a loaded state."""
         self.optimizer.refresh()
 
-    def _run(self, batch: Batch, lr_scale: float) -> StepResult:
+    def _run(self, batch: Batch, lr_scale: float, accept: Accept | None) -> StepResult:
         n_targets, n_parts = batch.n_targets, self.spec.accumulate
-        losses = [self._forward_backward(batch.rows(i, n_parts), n_targets) for i in range(n_parts)]
-        grad_norm = self.optimizer.step(lr_scale)
-        loss, norm = torch.stack((torch.stack(losses).sum(), grad_norm)).tolist()
-        return StepResult(loss, norm)
+        loss = torch.stack([self._forward_backward(batch.rows(i, n_parts), n_targets) for i in range(n_parts)]).sum()
+        judge = None if accept is None else lambda norm: accept(loss.item(), norm.item())
+        grad_norm = self.optimizer.step(lr_scale, judge)
+        return StepResult(*torch.stack((loss, grad_norm)).tolist())
 
     def _forward_backward(self, part: Batch, n_targets: int) -> Tensor:
         """This part's share of the batch's mean loss."""
