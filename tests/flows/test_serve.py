@@ -17,7 +17,7 @@ from openai import OpenAI
 from tests.flows.conftest import LINE
 from tests.models import SMALL
 from twobills.flows.server_process import server_process
-from twobills.jobs.data.tokens import train_tokenizer
+from twobills.jobs.data.codec import train_tokenizer
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.freeze import freeze
 from twobills.ledger.record import Outcome

@@ -16,7 +16,8 @@ from twobills.counts.flops import MFU_CONVENTION
 from twobills.flows.accounts import readings
 from twobills.flows.listener import Listener, TrainingProgress
 from twobills.flows.planned_job import PlannedJob
-from twobills.jobs.data.tokens import Batches, TokenArray, encode_documents, train_tokenizer
+from twobills.jobs.data.codec import TokenArray, train_tokenizer
+from twobills.jobs.data.tokens import Batches, encode_documents
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte, xz_bits_per_byte
 from twobills.jobs.training.freeze import freeze

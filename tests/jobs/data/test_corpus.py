@@ -6,7 +6,8 @@ import pytest
 
 from twobills.errors import DataError
 from twobills.jobs.data import corpus as corpora
-from twobills.jobs.data.corpus import Document, is_heldout, read_corpus
+from twobills.jobs.data.codec import Document
+from twobills.jobs.data.corpus import is_heldout, read_corpus
 
 TEXT = "def greet(name):\n    return 'hello ' + name\n\n\nfor word in greet('world').split():\n    print(word)\n"
 

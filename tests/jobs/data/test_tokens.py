@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from twobills.errors import DataError
-from twobills.jobs.data.tokens import END_ID, Batches, encode_documents, train_tokenizer
+from twobills.jobs.data.codec import END_ID, train_tokenizer
+from twobills.jobs.data.tokens import Batches, encode_documents
 
 TEXT = "def greet(name):\n    return 'hello ' + name\n\n\nfor word in greet('world').split():\n    print(word)\n"
 

@@ -12,8 +12,8 @@ import torch
 from tests.models import SMALL
 from twobills.counts.operations import total_flops, train_step_operations
 from twobills.errors import RequestError, TwobillsError
-from twobills.jobs.data.corpus import Document
-from twobills.jobs.data.tokens import Batches, encode_documents, train_tokenizer
+from twobills.jobs.data.codec import Document, train_tokenizer
+from twobills.jobs.data.tokens import Batches, encode_documents
 from twobills.jobs.device import Device, pick_device
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte

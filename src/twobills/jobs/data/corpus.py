@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from twobills.errors import DataError
+from twobills.jobs.data.codec import Document
 
 HELDOUT_EVERY = 20
 """One document in so many is held out: 5 %."""
@@ -24,14 +25,6 @@ MAX_BYTES = 2_000_000_000
 MIN_DOCUMENTS = 40
 PIECE_CHARACTERS = 8_192
 _NOT_SOURCE = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
-
-
-class Document(NamedTuple):
-    """One file, or a piece of one."""
-
-    name: str
-    """Relative path, with ``#n`` for the n-th piece."""
-    content: bytes
 
 
 class Corpus(NamedTuple):

@@ -11,29 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from twobills.errors import DataError
 from twobills.jobs.data.batch import Batch
-
-END_OF_TEXT = "<|end|>"
-END_ID = 0
-TokenArray = npt.NDArray[np.int32]
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE tokenizer of at most ``vocab_size`` tokens; ``END_ID`` ends a text. No text is unknown to it."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+from twobills.jobs.data.codec import END_ID, TokenArray
 
 
 def encode_documents(tokenizer: Tokenizer, texts: Iterable[str]) -> list[TokenArray]:

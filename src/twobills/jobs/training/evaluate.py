@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from twobills.jobs.data.batch import IGNORED
-from twobills.jobs.data.corpus import Document
-from twobills.jobs.data.tokens import TokenArray
+from twobills.jobs.data.codec import Document, TokenArray
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops

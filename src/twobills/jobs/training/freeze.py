@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from twobills.errors import RequestError
-from twobills.jobs.data.tokens import END_ID, END_OF_TEXT
+from twobills.jobs.data.codec import END_ID, END_OF_TEXT
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.digest import MANIFEST, weights_digest
 from twobills.specs.hf import to_hf
