@@ -127,6 +127,34 @@ def test_an_open_phase_is_charged_by_another_threads_tick() -> None:
     assert meter.usage().total.chip_s == 8.0
 
 
+def test_an_inner_phase_interrupts_the_outer_one() -> None:
+    clock = ManualClock()
+    meter = meter_by(clock)
+    with meter.phase(Phase.PREFILL):
+        clock.advance(1.0)
+        with meter.phase(Phase.DECODE):
+            clock.advance(2.0)
+        clock.advance(4.0)
+        meter.tick()
+        assert meter.usage().phases[Phase.PREFILL].chip_s == 2 * (1.0 + 4.0)
+        clock.advance(8.0)
+    phases = meter.usage().phases
+    assert phases[Phase.PREFILL].chip_s == 2 * (1.0 + 4.0 + 8.0)
+    assert phases[Phase.DECODE].chip_s == 2 * 2.0
+    assert meter.usage().total.chip_s == 2 * clock.now_s
+
+
+def test_work_is_added_without_reading_the_clock() -> None:
+    clock = ManualClock()
+    meter = meter_by(clock)
+    clock.advance(1.0)
+    meter.add(Phase.PREFILL, tokens=3, flops=5, bytes=7)
+    taken = meter.take().phases[Phase.PREFILL]
+    assert (taken.tokens, taken.flops, taken.bytes, taken.chip_s) == (3, 5, 7, 0)
+    meter.rest()
+    assert meter.usage().total.chip_s == 2.0
+
+
 def test_what_could_not_be_kept_is_put_back() -> None:
     clock = ManualClock()
     meter = meter_by(clock)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-def default_ledger() -> Path:
-    """Where the ledger lies unless ``--ledger`` or TWOBILLS_LEDGER says otherwise: the user's data folder."""
-    data_home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data_home).expanduser() / "twobills" / "ledger.sqlite"
-
+from twobills.ledger.place import LEDGER_VARIABLE, default_ledger
 
 LedgerPath = Annotated[
     Path,
     typer.Option(
         "--ledger",
-        envvar="TWOBILLS_LEDGER",
+        envvar=LEDGER_VARIABLE,
         default_factory=default_ledger,
         show_default="in your data folder",
         help="The ledger's file.",

@@ -48,7 +48,7 @@ class MeasuredMachine:
 def find_machine(usd_per_chip_hour: float | None = None) -> FoundMachine:
     """This machine's device, catalogue row and price, the user's own price taking precedence."""
     device = pick_device()
-    chip = catalog.chip(_chip_name(device))
+    chip = catalog.chip(chip_name(device))
     if usd_per_chip_hour is None:
         rates = rented(catalog.chip_price(chip.name))
     else:
@@ -68,6 +68,16 @@ def measure_machine(found: FoundMachine, ledger: Ledger | None = None) -> Measur
         experience=experience_of(ledger, machine) if ledger else Experience(),
     )
     return MeasuredMachine(found=found, spec=spec, dtype=fastest_dtype(efficiency))
+
+
+def chip_name(device: Device) -> str:
+    """The catalogue's name for this device. Raises RequestError for a GPU that it does not know."""
+    if not device.on_gpu:
+        return catalog.THIS_MACHINE_CPU
+    for name, chip in catalog.chips().items():
+        if device.name in chip.reported_as:
+            return name
+    raise RequestError(f"GPU {device.name!r}: not in the catalogue; set CUDA_VISIBLE_DEVICES= to use the CPU instead")
 
 
 def machine_to_json(machine: MeasuredMachine) -> dict[str, Any]:
@@ -100,13 +110,3 @@ def machine_to_json(machine: MeasuredMachine) -> dict[str, Any]:
         "rates": machine.found.rates.to_json(),
         "environment": environment(),
     }
-
-
-def _chip_name(device: Device) -> str:
-    """The catalogue's name for this device. Raises RequestError for a GPU that it does not know."""
-    if not device.on_gpu:
-        return catalog.THIS_MACHINE_CPU
-    for name, chip in catalog.chips().items():
-        if device.name in chip.reported_as:
-            return name
-    raise RequestError(f"GPU {device.name!r}: not in the catalogue; set CUDA_VISIBLE_DEVICES= to use the CPU instead")

@@ -43,6 +43,11 @@ class Meter:
                 )
                 self._add(phase, reading + work.get(phase, PhaseUsage()))
 
+    def add(self, phase: Phase, *, tokens: float = 0.0, flops: float = 0.0, bytes: float = 0.0) -> None:
+        """Adds executed work to a phase; reads neither clock nor power, so it can be called at every step."""
+        with self._lock:
+            self._add(phase, PhaseUsage(tokens=tokens, flops=flops, bytes=bytes))
+
     def rest(self) -> None:
         """Charges the time since the last record to the resting phase."""
         self.record({self._resting: 1.0}, {})
@@ -55,13 +60,17 @@ class Meter:
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[WorkTally]:
-        """Charges the body's time to ``phase``; the tally collects what it executed. Kept even if the body fails."""
-        self.rest()
+        """Charges the body's time to ``phase``; the tally collects what it executed. Kept even if the body fails.
+
+        Phases nest: time in an inner one is the inner one's alone.
+        """
+        outer = self._open
+        self.record({outer or self._resting: 1.0}, {})
         tally, self._open = WorkTally(), phase
         try:
             yield tally
         finally:
-            self._open = None
+            self._open = outer
             self.record({phase: 1.0}, {phase: tally.work})
 
     def usage(self) -> Usage:
