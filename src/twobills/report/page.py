@@ -18,6 +18,7 @@ from twobills.report import sentences, tables
 from twobills.report.figures.bills import bill_figure
 from twobills.report.figures.crossover import crossover_figure
 from twobills.report.figures.loss import loss_figure, quality_figure
+from twobills.report.figures.pictures import pictures_figure
 from twobills.report.figures.style import FONT_FAMILY, PALETTE
 from twobills.report.figures.waterfall import waterfall_figure
 from twobills.report.tables import Table
@@ -70,6 +71,7 @@ def run_page(document: Document) -> str:
         bills=[_head(job.value, document) for job in Job],
         sections=_sections(document),
         samples=document["samples"],
+        pictures=document.get("pictures"),
         samples_sentence=sentences.samples_sentence(document["samples"]),
         stamps=tables.STAMPS,
         palette={tone: Markup(_variables(tone)) for tone in ("light", "dark")},
@@ -93,7 +95,7 @@ def _sections(document: Document) -> list[Section]:
         ),
         Section("Where the second bill overtakes the first", parts=[_life_part(document, bills["training"])]),
         Section("What the model learnt", sides=_learning_sides(document), parts=_learning_parts(document)),
-        Section("How it answered", parts=[_requests_part(document)]),
+        Section("How it answered", parts=[_requests_part(document), *_picture_parts(document)]),
         Section("Where the numbers come from", parts=_provenance_parts(document)),
     ]
 
@@ -177,6 +179,12 @@ def _requests_part(document: Document) -> Part:
         return Part("No requests were sent.")
     sentence = sentences.requests_sentence(requests, document["usd_per_request"])
     return Part(sentence, tables=[tables.requests_table(requests)])
+
+
+def _picture_parts(document: Document) -> list[Part]:
+    pictures = document.get("pictures")
+    drawn = _drawn(pictures_figure(pictures))
+    return [Part(sentences.pictures_sentence(pictures), drawn)] if pictures and drawn else []
 
 
 def _provenance_parts(document: Document) -> list[Part]:

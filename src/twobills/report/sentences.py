@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twobills.report.held_out import held_out
 from twobills.report.words import PHASE_WORDS, show_days, show_demand, signed_usd
 from twobills.units import (
     per_s_to_per_hour,
@@ -187,7 +188,7 @@ def loss_sentence(curve: Sequence[Document]) -> str:
     return (
         f"While the model read {show_count(curve[-1]['n_tokens'])} tokens, "
         f"its surprise at the next one {fell} from {first:.2f} to {last:.2f} nats; "
-        "more text or more time would change it most."
+        "more data or more time would change it most."
     )
 
 
@@ -206,17 +207,43 @@ def model_sentence(document: Document) -> str:
 
 
 def quality_sentence(quality: Document) -> str:
-    """What the model needs for a byte it never saw, beside gzip."""
-    ours, gzip = quality.get("heldout_bits_per_byte"), quality.get("gzip_bits_per_byte")
+    """What the model needs for a byte or a pixel it never saw, beside gzip; and how well it tells classes apart."""
+    found = held_out(quality)
+    ours, gzip = found.bits, next(other.bits for other in found.others if other.name.startswith("gzip"))
     if ours is None:
-        return "Quality on held-out text was not measured."
-    opening = f"On text it never saw, the model needs {significant(ours)} bits for each byte"
+        return f"Quality on held-out {found.noun} was not measured."
+    opening = f"On {found.noun} it never saw, the model needs {significant(ours)} bits for each {found.unit}"
     if not gzip:
-        return f"{opening}."
-    if ours == gzip:
-        return f"{opening}, as many as gzip."
-    side = "fewer" if ours < gzip else "more"
-    return f"{opening}, {show_frac(abs(1 - ours / gzip))} {side} than gzip's {significant(gzip)}."
+        words = f"{opening}."
+    elif ours == gzip:
+        words = f"{opening}, as many as gzip."
+    else:
+        side = "fewer" if ours < gzip else "more"
+        words = f"{opening}, {show_frac(abs(1 - ours / gzip))} {side} than gzip's {significant(gzip)}."
+    return words + _classified(quality.get("classification"))
+
+
+def _classified(found: Document | None) -> str:
+    """How a model of images tells classes apart, if that was asked of it."""
+    if not found:
+        return ""
+    if found["accuracy"] is None:
+        return f" It has no classes to tell apart: {found['reason']}."
+    return (
+        f" Asked under which class an image is likeliest, it is right for {show_frac(found['accuracy'])} of "
+        f"{found['n_images']:,} images; always naming the commonest of {found['n_classes']} classes would be right for "
+        f"{show_frac(found['commonest_frac'])}."
+    )
+
+
+def pictures_sentence(pictures: Document) -> str:
+    """What the picture shows, and how it was asked for."""
+    kept = f", {pictures['temperature']:g} being the temperature" if pictures["temperature"] != 1 else ""
+    words = (
+        f"The frozen model was asked for {pictures['asked']:,} images over HTTP, by class alone{kept}; "
+        f"{pictures['whole']:,} of the answers were whole images"
+    )
+    return f"{words}. Those shown are the first of each class, not chosen."
 
 
 def requests_sentence(requests: Document, usd_per_request: float | None) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from twobills.report.held_out import held_out
 from twobills.report.words import PHASE_WORDS, show_days, show_demand, signed_usd
 from twobills.units import (
     show_bytes,
@@ -153,14 +154,14 @@ def model_table(document: Document) -> Table:
             f"{model['n_kv_heads']} for keys and values), d_ff {model['d_ff']}, "
             f"vocabulary {model['vocab_size']}",
         ),
-        ("Data", f"{data['name']}, {data['n_documents']:,} documents"),
+        ("Data", f"{data['name']}, {data['n_documents']:,} {_pieces(data)}"),
         (
             "To learn from",
             f"{show_bytes(data['training_bytes'])}, {show_count(data['n_training_tokens'])} tokens",
         ),
         (
             "Held out",
-            f"{show_bytes(data['heldout_bytes'])} in {data['n_heldout_documents']:,} documents ({data['split']})",
+            f"{show_bytes(data['heldout_bytes'])} in {data['n_heldout_documents']:,} {_pieces(data)} ({data['split']})",
         ),
         (
             "Seen",
@@ -175,15 +176,16 @@ def model_table(document: Document) -> Table:
     return Table("The model and its training", ("What", "Value"), facts, n_text_columns=2)
 
 
+def _pieces(data: Document) -> str:
+    return "images" if data.get("modality") == "images" else "documents"
+
+
 def quality_table(quality: Document) -> Table:
-    """Held-out bits per byte beside the compressors'."""
-    named = (
-        ("this model", "heldout_bits_per_byte"),
-        ("gzip -9, file by file", "gzip_bits_per_byte"),
-        ("xz -9e, all in one", "xz_bits_per_byte"),
-    )
-    rows = [(name, _maybe(quality.get(key), significant)) for name, key in named]
-    return Table("Held-out text", ("Who", "Bits per byte"), rows)
+    """Held-out bits per byte or pixel beside the compressors'."""
+    found = held_out(quality)
+    rows = [("this model", _maybe(found.bits, significant))]
+    rows += [(f"{other.name}, {other.how}", _maybe(other.bits, significant)) for other in found.others]
+    return Table(f"Held-out {found.noun}", ("Who", f"Bits per {found.unit}"), rows)
 
 
 def requests_table(requests: Document) -> Table:

@@ -1,7 +1,7 @@
 """How well did it learn? The training loss over tokens seen, and held-out quality against two compressors.
 
 They are two figures because they are two quantities: training loss is nats per token of this tokenizer,
-held-out quality is bits per byte of text, which alone can be compared with gzip and xz.
+held-out quality is bits per byte of text or per pixel, which alone can be compared with compressors.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from twobills.report.figures.style import (
     title,
     to_svg,
 )
+from twobills.report.held_out import held_out
 from twobills.report.words import short
 from twobills.units import show_count, significant
 from twobills.usage import Job
 
 HEIGHT = 170.0
-COMPRESSORS: Mapping[str, str] = {"gzip_bits_per_byte": "gzip -9", "xz_bits_per_byte": "xz -9e"}
 
 
 def loss_figure(curve: Sequence[Mapping[str, Any]]) -> str | None:
@@ -61,17 +61,18 @@ def loss_figure(curve: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def quality_figure(quality: Mapping[str, Any]) -> str | None:
-    """Held-out bits per byte of the model and of the compressors as SVG; None if the model's is not there."""
-    if quality.get("heldout_bits_per_byte") is None:
+    """Held-out bits per byte or pixel of the model and of compressors as SVG; None if the model's is not there."""
+    found = held_out(quality)
+    if found.bits is None:
         return None
-    rows = [("this model", quality["heldout_bits_per_byte"])]
-    rows += [(name, quality[key]) for key, name in COMPRESSORS.items() if quality.get(key) is not None]
+    rows = [("this model", found.bits)]
+    rows += [(other.name, other.bits) for other in found.others if other.bits is not None]
     colour = accent(Job.TRAINING)
     with house_style():
         figure = new_figure(PANEL_WIDTH, HEIGHT)
         axes = add_axes(figure, left=LEFT, right=PANEL_WIDTH - 8, bottom=36, top=HEIGHT - 28)
         axes.set_xlim(0, 1.2 * max(bits for _, bits in rows) or 1.0)
-        axes.set_ylim(2.55, -0.55)
+        axes.set_ylim(max(2, len(rows) - 1) + 0.55, -0.55)
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.grid(axis="x", color=RULE, linewidth=0.8)
@@ -79,10 +80,10 @@ def quality_figure(quality: Mapping[str, Any]) -> str | None:
             fill, strength = (MUTED, 0.45) if place else (colour, 1.0)
             solid_bar(axes, place, 0.0, bits, height=0.56, colour=fill, strength=strength)
             _name_value(axes, significant(bits), (bits, place), is_ours=not place)
-        axes.set_xlabel("bits per byte, fewer is better")
-        title(figure, "Held-out text", colour)
+        axes.set_xlabel(f"bits per {found.unit}, fewer is better")
+        title(figure, f"Held-out {found.noun}", colour)
         spoken = ", ".join(f"{name} {significant(bits)}" for name, bits in rows)
-        return to_svg(figure, "quality", f"Bits per byte of held-out text: {spoken}")
+        return to_svg(figure, "quality", f"Bits per {found.unit} of held-out {found.noun}: {spoken}")
 
 
 def _name_value(axes: Axes, words: str, at: tuple[float, float], *, is_ours: bool) -> None:
