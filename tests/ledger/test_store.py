@@ -95,3 +95,24 @@ def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:
     path.write_text("this is not a database, and it is long enough to be taken for one" * 20)
     with pytest.raises(LedgerError, match="cannot be used"):
         Ledger(path)
+
+
+def test_a_run_that_is_gone_on_with_is_running_again(ledger: Ledger) -> None:
+    run_id = ledger.start("train", {"minutes": 2})
+    ledger.end(run_id, Outcome.STOPPED, "max_usd")
+    assert ledger.outcome(run_id) is Outcome.STOPPED
+    ledger.go_on(run_id, {"resumed": True})
+    assert ledger.outcome(run_id) is Outcome.RUNNING
+    assert ledger.started(run_id).body == {"command": "train", "minutes": 2}
+    ledger.end(run_id, Outcome.DONE)
+    assert ledger.outcome(run_id) is Outcome.DONE
+    with pytest.raises(RequestError, match="not in the ledger"):
+        ledger.go_on("nobody", {})
+
+
+def test_a_reading_says_which_it_is(ledger: Ledger) -> None:
+    run_id = ledger.start("train", {})
+    ledger.reading(run_id, training(1), RATES, {"process": "p", "n": 0, "step": 7})
+    (record,) = ledger.records(run_id, RecordKind.READING)
+    assert (record.body["process"], record.body["n"], record.body["step"]) == ("p", 0, 7)
+    assert ledger.measured_bills(run_id)[Job.TRAINING].usage == training(1)

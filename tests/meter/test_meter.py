@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -177,3 +180,26 @@ def test_without_a_counter_the_watts_are_declared() -> None:
 def test_the_environment_is_recorded() -> None:
     assert environment()["python"].startswith("3.")
     assert "torch" in environment()["packages"]
+
+
+def test_time_before_the_meter_was_made_is_resting_time_with_declared_joules() -> None:
+    clock = ManualClock()
+    clock.advance(100.0)
+    power = DeclaredPower(4.0, 2, clock, age_s=7.0)
+    meter = Meter(Job.TRAINING, n_chips=2, power=power, resting=Phase.LOST, clock=clock, age_s=7.0)
+    clock.advance(1.0)
+    meter.rest_in(Phase.PRETRAIN)
+    clock.advance(2.0)
+    meter.catch_up()
+    phases = meter.untaken().phases
+    assert phases[Phase.LOST].chip_s == 2 * (7.0 + 1.0)
+    assert phases[Phase.LOST].energy.declared_j == 4.0 * 2 * (7.0 + 1.0)
+    assert phases[Phase.PRETRAIN].chip_s == 2 * 2.0
+    assert meter.take() == meter.usage()
+
+
+def test_a_process_is_as_old_as_the_kernel_says() -> None:
+    code = "import time; time.sleep(0.5); from twobills.meter.clock import process_age_s; print(process_age_s())"
+    start_s = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.5 <= float(done.stdout) <= time.monotonic() - start_s + 0.02

@@ -30,9 +30,14 @@ class FoundMachine:
     chip: ChipSpec
     rates: Rates
 
-    def power_reader(self) -> PowerReader:
-        """A fresh reader of the best joule source there is."""
-        return best_reader(gpu_uuids=self.device.gpu_uuids, watts_per_chip=self.chip.watts, n_chips=self.device.n_chips)
+    def power_reader(self, age_s: float = 0.0) -> PowerReader:
+        """A fresh reader of the best joule source there is; a declared one from ``age_s`` seconds ago on."""
+        return best_reader(
+            gpu_uuids=self.device.gpu_uuids,
+            watts_per_chip=self.chip.watts,
+            n_chips=self.device.n_chips,
+            age_s=age_s,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

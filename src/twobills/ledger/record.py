@@ -16,7 +16,7 @@ class RecordKind(StrEnum):
     """What a record says."""
 
     STARTED = "started"
-    """The command, its settings and the environment."""
+    """The command, its settings and the environment; again for every process that goes on with the run."""
     PLAN = "plan"
     """A predicted bill, stored before the first step; one per job, unchangeable."""
     READING = "reading"
@@ -35,6 +35,8 @@ class Outcome(StrEnum):
     DONE = "done"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+    STOPPED = "stopped"
+    """A budget ended it; its state is kept."""
     RUNNING = "running"
     """No end was recorded: still running, or killed."""
 

@@ -58,10 +58,18 @@ class Ledger:
         """Stores a predicted bill. Raises LedgerError if this run already has one for that job."""
         self.append(run_id, RecordKind.PLAN, {"job": bill.job.value, "bill": bill.to_json(), "spec": spec})
 
-    def reading(self, run_id: str, usage: Usage, rates: Rates) -> None:
-        """Adds what was measured since the last reading; an empty one is not worth a line."""
+    def go_on(self, run_id: str, body: Mapping[str, Any]) -> None:
+        """Another process goes on with a run. Raises RequestError for an unknown one."""
+        self.append(run_id, RecordKind.STARTED, {"command": self.started(run_id).body["command"], **body})
+
+    def reading(self, run_id: str, usage: Usage, rates: Rates, beside: Mapping[str, Any] | None = None) -> None:
+        """Adds what was measured since the last reading; an empty one is not worth a line.
+
+        ``beside`` says more: which process's how-manieth reading it is, how far training was.
+        """
         if usage.phases:
-            self.append(run_id, RecordKind.READING, {"usage": usage.to_json(), "rates": rates.to_json()})
+            body = {"usage": usage.to_json(), "rates": rates.to_json(), **(beside or {})}
+            self.append(run_id, RecordKind.READING, body)
 
     def result(self, run_id: str, body: Mapping[str, Any]) -> None:
         """Adds what came of the run."""
@@ -119,9 +127,9 @@ class Ledger:
         return self.records(run_id, RecordKind.STARTED)[0]
 
     def outcome(self, run_id: str) -> Outcome:
-        """How a run ended, or that no end was recorded."""
-        ends = self.records(run_id, RecordKind.ENDED)
-        return Outcome(ends[-1].body["outcome"]) if ends else Outcome.RUNNING
+        """How a run ended, or that no end was recorded since it was last begun or gone on with."""
+        last = self.records(run_id, RecordKind.STARTED, RecordKind.ENDED)[-1]
+        return Outcome(last.body["outcome"]) if last.kind is RecordKind.ENDED else Outcome.RUNNING
 
     def planned_bills(self, run_id: str) -> dict[Job, Bill]:
         """The plans as they were stored."""

@@ -17,16 +17,28 @@ from twobills.usage import Energy, Job, Origin, Phase, PhaseUsage, Usage
 
 
 class Meter:
-    """Accumulates one job's measured usage. ``resting`` is the phase that time outside any phase belongs to."""
+    """Accumulates one job's measured usage. ``resting`` is the phase that time outside any phase belongs to.
 
-    def __init__(self, job: Job, *, n_chips: int, power: PowerReader, resting: Phase, clock: Clock = monotonic) -> None:
+    ``age_s`` seconds before the meter was made count as resting, with the joules that ``power`` has of them.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        n_chips: int,
+        power: PowerReader,
+        resting: Phase,
+        clock: Clock = monotonic,
+        age_s: float = 0.0,
+    ) -> None:
         self._job, self._n_chips, self._power, self._clock = job, n_chips, power, clock
         self._resting = resting
         self._open: Phase | None = None
         self._lock = threading.Lock()
         self._total: dict[Phase, PhaseUsage] = {}
         self._untaken: dict[Phase, PhaseUsage] = {}
-        self._last_s, self._last_j = clock(), power.read_j()
+        self._last_s, self._last_j = clock() - age_s, 0.0 if age_s else power.read_j()
 
     def record(self, shares: Mapping[Phase, float], work: Mapping[Phase, PhaseUsage]) -> None:
         """Charges the time and joules since the last record to phases by ``shares`` (sum 1), and adds their work.
@@ -51,6 +63,15 @@ class Meter:
     def rest(self) -> None:
         """Charges the time since the last record to the resting phase."""
         self.record({self._resting: 1.0}, {})
+
+    def rest_in(self, phase: Phase) -> None:
+        """From now on time outside any phase belongs to ``phase``."""
+        self.rest()
+        self._resting = phase
+
+    def catch_up(self) -> None:
+        """Charges the time since the last record to the phase that is open or resting, from whatever thread."""
+        self.record({self._open or self._resting: 1.0}, {})
 
     def tick(self) -> None:
         """Charges the time since the last record to the phase that is open, from whatever thread; else does nothing."""
@@ -83,6 +104,11 @@ class Meter:
         with self._lock:
             taken, self._untaken = self._untaken, {}
             return Usage(job=self._job, origin=Origin.MEASURED, phases=taken)
+
+    def untaken(self) -> Usage:
+        """What the next ``take`` would return, as of the last record."""
+        with self._lock:
+            return Usage(job=self._job, origin=Origin.MEASURED, phases=dict(self._untaken))
 
     def put_back(self, taken: Usage) -> None:
         """Undoes a ``take`` whose reading could not be kept."""

@@ -35,14 +35,14 @@ class DeclaredPower:
 
     stamp = Stamp.DECLARED
 
-    def __init__(self, watts_per_chip: float, n_chips: int, clock: Clock = monotonic) -> None:
+    def __init__(self, watts_per_chip: float, n_chips: int, clock: Clock = monotonic, age_s: float = 0.0) -> None:
         self.name = f"declared {watts_per_chip:g} W per chip"
         self._watts = watts_per_chip * n_chips
         self._clock = clock
-        self._start_s = clock()
+        self._start_s = clock() - age_s
 
     def read_j(self) -> float:
-        """Joules since this reader was made."""
+        """Joules since ``age_s`` before this reader was made: a declaration holds for the past too."""
         return (self._clock() - self._start_s) * self._watts
 
 
@@ -125,10 +125,13 @@ def power_counters() -> list[str]:
     return [name for name, present in counters if present()]
 
 
-def best_reader(*, gpu_uuids: Sequence[str], watts_per_chip: float | None, n_chips: int) -> PowerReader:
+def best_reader(
+    *, gpu_uuids: Sequence[str], watts_per_chip: float | None, n_chips: int, age_s: float = 0.0
+) -> PowerReader:
     """The best source for this device: its own counter, else the declaration.
 
     ``gpu_uuids`` are the GPUs that do the work, none on a CPU. A slice of a GPU (MIG) has no counter of its own.
+    A declaration also holds for the ``age_s`` seconds before; a counter knows nothing of them.
     Raises SpecError where there is neither a counter nor a declaration.
     """
     if gpu_uuids and set(gpu_uuids) <= set(nvml_energy_gpus()):
@@ -137,7 +140,7 @@ def best_reader(*, gpu_uuids: Sequence[str], watts_per_chip: float | None, n_chi
         return RaplPower(zones)
     if watts_per_chip is None:
         raise SpecError("watts: no power counter can be read here and none are declared; add watts to the chip's row")
-    return DeclaredPower(watts_per_chip, n_chips)
+    return DeclaredPower(watts_per_chip, n_chips, age_s=age_s)
 
 
 def _has_energy_counter(handle: Any) -> bool:
