@@ -11,6 +11,7 @@ from twobills.specs import catalog
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import interpolate
 from twobills.specs.job import TrainingJob, read_job
+from twobills.specs.limits import Limits
 from twobills.specs.serving import ServingSpec
 from twobills.specs.training import TrainingSpec
 from twobills.specs.workload import Workload
@@ -85,6 +86,22 @@ def test_a_job_file_is_read_with_overrides(tmp_path: Path) -> None:
     )
 
 
+def test_a_job_has_limits_and_watchers(tmp_path: Path) -> None:
+    job = read_job(
+        job_file(tmp_path, 'out = "m"\nwatch = ["trackio"]\n[limits]\nmax_usd = 2\n'), ["limits.max_flops=1e15"]
+    )
+    assert job.limits == Limits(max_usd=2, max_flops=1e15)
+    assert job.limits
+    assert not Limits()
+    assert job.watch == ("trackio",)
+
+
+def test_the_length_that_is_asked_for_replaces_the_files(tmp_path: Path) -> None:
+    shape = "[model]\nn_layers = 1\nd_model = 8\nn_heads = 1\nn_kv_heads = 1\nd_ff = 8\n"
+    job = read_job(job_file(tmp_path, f'out = "m"\nminutes = 5\n{shape}'), ["steps=7"])
+    assert (job.steps, job.minutes) == (7, TrainingJob(out=Path("m")).minutes)
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
@@ -102,6 +119,16 @@ def test_a_job_file_is_read_with_overrides(tmp_path: Path) -> None:
         ('out = "m"\n[training]\nlr = -1\n', [], "lr=-1: must be between 0 and 1"),
         ('out = "m"\nusd_per_chip_hour = inf\n', [], "usd_per_chip_hour=inf: must be a number of dollars"),
         ("out = \n", [], "not TOML"),
+        ('out = "m"\nsteps = 1.5\n', [], "steps=1.5: must be a whole number"),
+        ('out = "m"\nsteps = -1\n', [], "steps=-1: must be 0 or more"),
+        ('out = "m"\nsteps = 5\n', [], r"give \[model\] too; only minutes let the plan choose"),
+        ('out = "m"\ntokens = 5\n', [], "tokens=5: less than one step"),
+        ('out = "m"\nminutes = 1\ntokens = 1e6\n', [], "minutes and tokens: give one of minutes, steps, tokens"),
+        ('out = "m"\nwatch = "telly"\n', [], "watch='telly': must be of tensorboard, trackio"),
+        ('out = "m"\nlimits = 3\n', [], "limits=3: must be a table"),
+        ('out = "m"\n[limits]\nmax_eur = 3\n', [], r"\[limits\]: unknown key 'max_eur'; known are max_usd"),
+        ('out = "m"\n[limits]\nmax_usd = 0\n', [], "max_usd=0: must be a number above 0"),
+        ('out = "m"\n[limits]\nmax_flops = true\n', [], "limits.max_flops=True: must be a number"),
         ('out = "m"\n', ["minutes"], "--set minutes: must be key=value"),
         ('out = "m"\n', ["out.deep=1"], "out is not a table"),
     ],

@@ -11,12 +11,29 @@ from typing import Any
 
 from twobills.errors import RequestError
 from twobills.specs.dtype import DType
+from twobills.specs.limits import Limits
 from twobills.specs.training import TrainingSpec
 
 _MODEL_KEYS = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")
 _TRAINING_KEYS = ("lr", "muon_lr", "weight_decay", "warmup_frac", "cooldown_frac", "optimizer", "accumulate", "compile")
 _TRAINING_TYPES: Mapping[str, type | tuple[type, ...]] = {"optimizer": str, "accumulate": int, "compile": (bool, str)}
 """Of the keys of ``[training]`` that are not plain numbers."""
+_NUMBERS: Mapping[str, type] = {
+    "minutes": float,
+    "steps": int,
+    "tokens": float,
+    "usd_per_chip_hour": float,
+    "vocab_size": int,
+    "batch_size": int,
+    "seq_len": int,
+    "seed": int,
+    "checkpoint_every_s": float,
+    "evaluate_every": int,
+    "spike_sigmas": float,
+}
+_LIMITS = tuple(limit.name for limit in fields(Limits))
+_LENGTHS = ("minutes", "steps", "tokens")
+WATCHERS = ("tensorboard", "trackio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +45,11 @@ class TrainingJob:
     data: Path | None = None
     """A file or folder; None is the Python standard library's source."""
     minutes: float = 2.0
-    """Planned minutes of training."""
+    """Planned minutes of training: the plan makes steps of them, once."""
+    steps: int = 0
+    """Optimiser steps; 0: as many as ``tokens`` or the minutes make."""
+    tokens: float = 0
+    """Tokens to train on, repeats included; 0: as many as the minutes allow."""
     vocab_size: int = 4096
     batch_size: int = 8
     """Sequences per step."""
@@ -40,10 +61,30 @@ class TrainingJob:
     """The shape (n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff); empty lets the plan choose the size."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of the fields of ``TrainingSpec`` that ``_TRAINING_KEYS`` lists."""
+    limits: Limits = field(default_factory=Limits)
+    """Hard budgets; a resume may raise them."""
+    checkpoint_every_s: float = 30.0
+    """Seconds from one checkpoint to the next; longer where a checkpoint would cost more than 2 % of the time."""
+    evaluate_every: int = 0
+    """Steps from one look at held-out data to the next during training; 0: only after the last."""
+    spike_sigmas: float = 6.0
+    """An update is skipped if its loss is so many standard deviations above the last 128; 0: none is."""
+    watch: tuple[str, ...] = ()
+    """Where metrics go besides the run's own file: ``tensorboard``, ``trackio``."""
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes <= 60 * 24 * 30:
             raise RequestError(f"minutes={self.minutes:g}: must be above 0 and at most 43200")
+        for name in ("steps", "tokens", "checkpoint_every_s", "evaluate_every", "spike_sigmas"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RequestError(f"{name}={getattr(self, name):g}: must be 0 or more")
+        if 0 < self.tokens < self.batch_size * self.seq_len:
+            raise RequestError(f"tokens={self.tokens:g}: less than one step of batch_size x seq_len tokens")
+        if (self.steps or self.tokens) and not self.model:
+            raise RequestError("steps, tokens: give [model] too; only minutes let the plan choose the size")
+        for name in self.watch:
+            if name not in WATCHERS:
+                raise RequestError(f"watch={name!r}: must be of {', '.join(WATCHERS)}")
         if not 320 <= self.vocab_size <= 200_000:
             raise RequestError(f"vocab_size={self.vocab_size}: must be between 320 and 200000")
         for name in ("batch_size", "seq_len"):
@@ -87,26 +128,32 @@ def read_job(path: Path, overrides: Sequence[str] = ()) -> TrainingJob:
     for key in ("out", "data"):
         if key in document:
             document[key] = (path.parent / Path(str(document[key]))).resolve()
-    for key in ("model", "training"):
+    for key in ("model", "training", "limits"):
         if not isinstance(document.get(key, {}), dict):
             raise RequestError(f"{path}: {key}={document[key]!r}: must be a table")
-    for key, wanted in (
-        ("minutes", float),
-        ("usd_per_chip_hour", float),
-        ("vocab_size", int),
-        ("batch_size", int),
-    ):
+    for key, wanted in _NUMBERS.items():
         if key in document and not _is_number(document[key], wanted):
-            raise RequestError(f"{path}: {key}={document[key]!r}: must be a number")
-    for key in ("seq_len", "seed"):
-        if key in document and not _is_number(document[key], int):
-            raise RequestError(f"{path}: {key}={document[key]!r}: must be a whole number")
+            whole = "whole " if wanted is int else ""
+            raise RequestError(f"{path}: {key}={document[key]!r}: must be a {whole}number")
+    if len(given := [key for key in _LENGTHS if document.get(key)]) > 1:
+        raise RequestError(f"{path}: {' and '.join(given)}: give one of {', '.join(_LENGTHS)}")
+    if "watch" in document:
+        document["watch"] = tuple(document["watch"]) if isinstance(document["watch"], list) else (document["watch"],)
+    document["limits"] = _limits(path, document.get("limits", {}))
     for key, value in document.get("model", {}).items():
         if not _is_number(value, int):
             raise RequestError(f"{path}: model.{key}={value!r}: must be a number")
     for key, value in document.get("training", {}).items():
         _check_training_value(path, key, value)
     return TrainingJob(**document)
+
+
+def _limits(path: Path, table: Mapping[str, Any]) -> Limits:
+    _check_keys(f"{path}: [limits]", table, _LIMITS)
+    for key, value in table.items():
+        if not _is_number(value, float):
+            raise RequestError(f"{path}: limits.{key}={value!r}: must be a number")
+    return Limits(**table)
 
 
 def _check_training_value(path: Path, key: str, value: Any) -> None:
@@ -131,6 +178,9 @@ def _apply(document: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
+    if key in _LENGTHS:  # the length that is asked for replaces the file's, however that is given
+        for other in _LENGTHS:
+            document.pop(other, None)
     *tables, name = key.split(".")
     for table in tables:
         document = document.setdefault(table, {})
