@@ -11,7 +11,7 @@ from tests.served import BIG, CALIBRATION, EIGHT, LONG, ONE, in_two_pools, load_
 from twobills.counts.serving_step import kv_cache_bytes
 from twobills.errors import SpecError
 from twobills.plan.disaggregated import plan_disaggregated
-from twobills.plan.pool_matching import writing_load
+from twobills.plan.pool_ways import writing_load
 from twobills.plan.serving_choice import TARGET_UTILIZATION
 from twobills.plan.serving_degrees import Degrees
 from twobills.plan.steady import steady_state
@@ -29,7 +29,7 @@ loads = st.builds(
     st.floats(0, 0.99),
     st.one_of(
         st.just({}),
-        st.builds(lambda n: {"concurrency": n}, st.integers(2, 2000)),
+        st.builds(lambda n: {"concurrency": n}, st.integers(2, 60)),
         st.builds(lambda r: {"requests_per_s": r}, st.floats(0.001, 0.5)),
     ),
 )
@@ -40,8 +40,8 @@ loads = st.builds(
 def test_pools_share_the_chips_and_all_tokens_pay_for_them(load: Load) -> None:
     plan = in_two_pools(load)
     assert plan.n_chips == plan.prefill.n_chips + plan.decode.n_chips <= 8
-    assert plan.prefill.busy(plan.per_s) < 1
-    assert plan.decode.busy(plan.per_s) < 1
+    assert plan.prefill.busy(plan.per_s) <= 1 + 1e-9
+    assert plan.decode.busy(plan.per_s) <= 1 + 1e-9
     figures, shares = plan.figures, plan.shares
     assert shares.input + shares.cached_input + shares.output == pytest.approx(1, abs=1e-12)
     paid = (
@@ -56,7 +56,7 @@ def test_pools_share_the_chips_and_all_tokens_pay_for_them(load: Load) -> None:
 
 
 def test_writing_is_not_delayed_by_reading() -> None:
-    load, model = load_of(concurrency=200, prompt_tokens=8000), replace(BIG, n_layers=24)
+    load, model = load_of(concurrency=90, prompt_tokens=8000), replace(BIG, n_layers=24)
     together, apart = served(load, model=model), in_two_pools(load, model=model)
     assert apart.figures.tpot_s.value < together.figures.tpot_s.value
 
@@ -92,6 +92,10 @@ def test_clients_wait_as_often_as_they_are_many() -> None:
 
 
 def test_what_cannot_be_is_one_line() -> None:
+    with pytest.raises(
+        SpecError, match=r"concurrency=1e\+06: saturates two pools of 8 x test-chip, which have room for"
+    ):
+        in_two_pools(load_of(concurrency=1e6))
     with pytest.raises(SpecError, match="do not hold two instances, one for each pool"):
         in_two_pools(load_of(), cluster=ONE)
     with pytest.raises(SpecError, match=r"saturates two pools of 8 x test-chip, which take about .* a second"):

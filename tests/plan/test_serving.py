@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +21,7 @@ from twobills.plan.serving import ServingPlan
 from twobills.plan.serving_choice import TARGET_UTILIZATION
 from twobills.plan.serving_day import IDLE_DRAW
 from twobills.plan.serving_figures import ServingFigures
+from twobills.plan.steady import in_flight
 from twobills.plan.training import server_watts
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.dtype import DType
@@ -32,7 +34,7 @@ prompts, answers = st.integers(1, 20_000), st.integers(1, 2_000)
 models = st.sampled_from([LONG, replace(WINDOWED, max_seq_len=131072), replace(LATENT, max_seq_len=131072), EXPERTS])
 comings = st.one_of(
     st.just({}),
-    st.builds(lambda n: {"concurrency": n}, st.integers(1, 4000)),
+    st.builds(lambda n: {"concurrency": n}, st.integers(1, 40)),
     st.builds(lambda r: {"requests_per_s": r}, st.floats(0.001, 1.0)),
 )
 loads = st.builds(
@@ -101,11 +103,14 @@ def test_one_stream_never_beats_bytes_over_bandwidth(
 
 
 @some
-@given(prompts, answers, st.integers(1, 4000), models)
-def test_throughput_never_passes_the_peak_nor_the_bandwidth(prompt: int, answer: int, n: int, model: Any) -> None:
+@given(prompts, answers, st.floats(0, 1), models)
+def test_throughput_never_passes_the_peak_nor_the_bandwidth(prompt: int, answer: int, share: float, model: Any) -> None:
     if prompt + answer > model.max_seq_len:
         return
-    plan = served(Load(prompt_tokens=prompt, answer_tokens=answer, concurrency=n), model=model)
+    load = Load(prompt_tokens=prompt, answer_tokens=answer)
+    full = served(load, model=model)
+    clients = max(1.0, share * full.n_instances * float(in_flight(full.steady)[0]))
+    plan = served(replace(load, concurrency=clients), model=model)
     per_s = plan.figures.output_tokens_per_s.value / answer
     params = count_params(model)
     flops = 2 * (params.matmul_active - params.head) * (prompt + answer)
@@ -130,13 +135,28 @@ def test_more_requests_make_each_slower(prompt: int, answer: int, busy: float, m
 
 
 @some
-@given(st.integers(1, 2000), st.integers(1, 2000), prompts, answers)
-def test_more_clients_make_each_token_slower(few: int, extra: int, prompt: int, answer: int) -> None:
-    before, after = (
-        one(Load(prompt_tokens=prompt, answer_tokens=answer, concurrency=n)).figures for n in (few, few + extra)
-    )
+@given(st.floats(0, 1), st.floats(0, 1), prompts, answers)
+def test_more_clients_make_each_token_slower(few: float, many: float, prompt: int, answer: int) -> None:
+    load = Load(prompt_tokens=prompt, answer_tokens=answer)
+    room = float(in_flight(one(load).steady)[0])
+    before, after = (one(replace(load, concurrency=max(1.0, share * room))).figures for share in sorted((few, many)))
     assert before.tpot_s.value <= after.tpot_s.value * (1 + 1e-3)
+    assert before.ttft_s.value <= after.ttft_s.value * (1 + 1e-3)
     assert before.output_tokens_per_s.value <= after.output_tokens_per_s.value * (1 + 1e-3)
+
+
+@some
+@given(st.floats(0.5, 2), prompts, answers)
+def test_clients_that_there_is_no_room_for_are_refused(share: float, prompt: int, answer: int) -> None:
+    load = Load(prompt_tokens=prompt, answer_tokens=answer)
+    room = float(in_flight(one(load).steady)[0])
+    clients = max(1.0, share * room)
+    if clients <= room:
+        assert math.isfinite(one(replace(load, concurrency=clients)).figures.ttft_s.value)
+        return
+    with pytest.raises(SpecError, match=r"saturates one test-chip, which have room for") as error:
+        one(replace(load, concurrency=clients))
+    assert f"{math.floor(room):,} such" in str(error.value)
 
 
 @some
@@ -156,14 +176,14 @@ def test_longer_prompts_and_answers_take_longer(prompt: int, factor: float, answ
 
 
 @some
-@given(st.integers(1, 40), st.integers(0, 40), prompts, answers, st.integers(1, 200))
-def test_larger_models_are_slower_and_dearer(layers: int, more: int, prompt: int, answer: int, n: int) -> None:
-    """A token takes longer where as many run; where fewer of the larger model's fit, clients wait longer instead."""
-    load = Load(prompt_tokens=prompt, answer_tokens=answer, concurrency=n)
-    small, large = (one(load, model=replace(LONG, n_layers=k)) for k in (layers, layers + more))
-    before, after = small.figures, large.figures
-    if large.steady.most_running[0] >= n:
-        assert before.tpot_s.value <= after.tpot_s.value * (1 + 1e-3)
+@given(st.integers(1, 40), st.integers(0, 40), prompts, answers, st.floats(0, 1))
+def test_larger_models_are_slower_and_dearer(layers: int, more: int, prompt: int, answer: int, share: float) -> None:
+    """At any number of clients that the larger one has room for."""
+    load = Load(prompt_tokens=prompt, answer_tokens=answer)
+    room = float(in_flight(one(load, model=replace(LONG, n_layers=layers + more)).steady)[0])
+    load = replace(load, concurrency=max(1.0, share * room))
+    before, after = (one(load, model=replace(LONG, n_layers=k)).figures for k in (layers, layers + more))
+    assert before.tpot_s.value <= after.tpot_s.value * (1 + 1e-3)
     assert before.ttft_s.value <= after.ttft_s.value * (1 + 1e-3)
     assert before.usd_per_request.value <= after.usd_per_request.value * (1 + 1e-3)
 

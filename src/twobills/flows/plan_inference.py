@@ -51,6 +51,7 @@ class InferenceRequest:
     """Of the pool that writes, where there are two."""
     disaggregated: bool = False
     prefill: Degrees = field(default_factory=Degrees)
+    prefill_prompts: int | None = None
     draft: str | None = None
     n_guesses: int | None = None
     acceptance: float | None = None
@@ -99,8 +100,8 @@ def plan_inference_document(asked: InferenceRequest, *, with_parts: bool = False
 
 def planned_serving(asked: InferenceRequest) -> PlannedServing:
     """The plan that was asked for. Raises RequestError or SpecError, one line, for what cannot be."""
-    if not asked.disaggregated and asked.prefill != Degrees():
-        raise RequestError("--prefill-tp, --prefill-pp, --prefill-instances: of a pool of its own; add --disaggregated")
+    if not asked.disaggregated and (asked.prefill != Degrees() or asked.prefill_prompts is not None):
+        raise RequestError("--prefill-tp and the like: of a pool of its own; add --disaggregated")
     load = _load(asked)
     model = resolve_model(asked.model, asked.catalog_file)
     cluster, assumed = _cluster(asked)
@@ -127,7 +128,9 @@ def planned_serving(asked: InferenceRequest) -> PlannedServing:
     }
     plan: ServingPlan | DisaggregatedPlan
     if asked.disaggregated:
-        plan = plan_disaggregated(**given, prefill=asked.prefill, decode=asked.fixed)
+        plan = plan_disaggregated(
+            **given, prefill=asked.prefill, decode=asked.fixed, prefill_prompts=asked.prefill_prompts
+        )
     else:
         plan = plan_serving(**given, **asked.fixed._asdict(), speculation=speculation)
     return PlannedServing(plan, cluster, terms, running, assumed)

@@ -1,10 +1,10 @@
 """Disaggregated serving: one pool of instances reads prompts, another writes answers, caches travel in between.
 
 Reading is bound by arithmetic and writing by memory; apart, neither delays the other, and each pool is spread and sized
-for its own rate (rate matching). A prompt waits for those before it (M/D/1), is read by itself, its cache crosses the
-network from the chips that hold it to as many of the other pool, and waits for the next decoding step.
+for its own rate (rate matching). A prompt waits for a turn and is read (``plan.reading``), its cache crosses to the
+other pool, and waits for the next decoding step. The search looks at the same pools (``serving_two_pools``).
 Refs: DistServe, arXiv:2401.09670; Splitwise, arXiv:2311.18677.
-Left out: a transfer that begins before the prompt is read, transfers that queue, pools of different chips.
+Left out: pools of different chips.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from twobills.counts.serving_step import kv_cache_bytes
+from twobills.counts.serving_step import kv_cache_bytes, serving_step
 from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates
 from twobills.perf.serving_step import ServingRates, serving_rates
 from twobills.plan.interval import Spread
-from twobills.plan.pool_matching import Matched, Pool, PoolOffer, matched, reading_step, writing, writing_load
-from twobills.plan.queueing import mg1_wait_s, wait_quantile_s
+from twobills.plan.pool_matching import Matched, matched, pool_transfer_s
+from twobills.plan.pool_ways import Pool, PoolOffer, writing_load
+from twobills.plan.queueing import wait_quantile_s
+from twobills.plan.reading import late_wait_s, reading_situations, wait_s
 from twobills.plan.serving import about_speed, check_context, format_on, log_sigma_of
 from twobills.plan.serving_choice import TARGET_UTILIZATION
 from twobills.plan.serving_day import (
@@ -100,19 +102,22 @@ def plan_disaggregated(
     kv: str = "bf16",
     prefill: Degrees = _FREE,
     decode: Degrees = _FREE,
+    prefill_prompts: int | None = None,
 ) -> DisaggregatedPlan:
     """The bill of a load on two pools out of the chips of ``cluster``, matched in rate.
+
+    ``prefill_prompts`` are what each rank of the pool that reads takes at once; None chooses them.
 
     Raises SpecError, one line, where the chips hold no two instances or the load saturates them.
     """
     check_context(model, load)
     weight_format, kv_format = format_on(cluster, weights), WeightFormat.parse(kv)
     speed = serving_rates(cluster, engine, weight_format.compute, calibration)
-    offer = PoolOffer(model, load, cluster, speed, weight_format, kv_format, prefill, decode)
+    offer = PoolOffer(model, load, cluster, speed, weight_format, kv_format, prefill, decode, prefill_prompts)
     pools = matched(offer)
     served = _served(offer, pools, log_sigma_of(cluster, engine, calibration))
     n_bytes = float(np.max(kv_cache_bytes(model, load.prompt_tokens, kv_format.bytes_per_weight)))
-    transfer_s = n_bytes / _transfer_bytes_per_s(speed, pools)
+    transfer_s = pool_transfer_s(offer, pools.prefill, pools.decode)
     bill = price(_usage(offer, pools, served, running), rates)
     out = _outcome(offer, pools, served, transfer_s)
     return DisaggregatedPlan(
@@ -124,7 +129,7 @@ def plan_disaggregated(
         engine=engine,
         prefill=pools.prefill,
         decode=pools.decode,
-        read_s=_read_s(pools.prefill),
+        read_s=pools.prefill.read_s,
         transfer_bytes=n_bytes,
         transfer_s=transfer_s,
         per_s=pools.per_s,
@@ -141,7 +146,7 @@ def plan_disaggregated(
 
 def _served(offer: PoolOffer, pools: Matched, log_sigma: float) -> Served:
     """The pool that writes, as if it were alone with prompts that are cached."""
-    steady, pool = writing(offer, pools.decode, pools.per_s), pools.decode
+    steady, pool = pools.steady, pools.decode
     n = float(steady.n_running[0])
     return Served(
         model=offer.model,
@@ -159,30 +164,23 @@ def _served(offer: PoolOffer, pools: Matched, log_sigma: float) -> Served:
 
 def _outcome(offer: PoolOffer, pools: Matched, served: Served, transfer_s: float) -> Outcome:
     """A first token comes after the prompt's wait and reading, its cache's way, and the first decoding step."""
-    steady, read_s = served.steady, _read_s(pools.prefill)
-    step_s, tpot_s = float(steady.step_s[0]), float(steady.tpot_s[0])
-    first_s = read_s + transfer_s + float(steady.ttft_s[0] - steady.queue_s[0])
-    busy = pools.prefill.busy(pools.per_s)
-    if offer.load.requests_per_s is not None:
-        service_s = read_s / (pools.prefill.way.dp * pools.prefill.way.pp)
-        mean = mg1_wait_s(busy, service_s) + float(steady.queue_s[0])
-        median, late = (
-            wait_quantile_s(q, busy, service_s) + wait_quantile_s(q, float(steady.utilization[0]), step_s, step_s)
-            for q in (0.5, 0.99)
-        )
-    else:
-        clients = offer.load.concurrency or 0.0
-        stay_s = first_s + step_s / 2 + (offer.load.answer_tokens - 1) * tpot_s
-        held_back = max(clients / pools.per_s - stay_s, 0.0)
-        mean, median, late = (held_back + q * step_s for q in (0.5, 0.5, 0.99))
+    prefill, step_s, tpot_s = pools.prefill, float(served.steady.step_s[0]), float(served.steady.tpot_s[0])
+    first_s = prefill.read_s + transfer_s + step_s
+    busy, at_random = prefill.busy(pools.per_s), offer.load.requests_per_s is not None
+    turn_s, prompts = prefill.turn_s, prefill.prompts
+    mean_s = float(wait_s(*(np.array([x]) for x in (busy, turn_s, prompts)), at_random=at_random)[0])
+    late = [late_wait_s(q, busy, turn_s, prompts) if at_random else q * busy * turn_s for q in (0.5, 0.99)]
+    median_s, late_s = (
+        each + wait_quantile_s(q, 0.0, step_s, step_s) for each, q in zip(late, (0.5, 0.99), strict=True)
+    )
     return Outcome(
         load=offer.load,
-        n_chips=pools.prefill.n_chips + pools.decode.n_chips,
+        n_chips=prefill.n_chips + pools.decode.n_chips,
         answers_per_s=pools.per_s,
         capacity_per_s=pools.per_s / max(busy, pools.decode.busy(pools.per_s)),
-        ttft_s=first_s + mean,
-        ttft_p50_s=first_s + median,
-        ttft_p99_s=first_s + late,
+        ttft_s=first_s + mean_s + step_s / 2,
+        ttft_p50_s=first_s + median_s,
+        ttft_p99_s=first_s + late_s,
         tpot_s=tpot_s,
         shares=_shares(offer.load, pools, served),
         chips_spread=_chips_spread(pools, served.log_sigma),
@@ -207,10 +205,10 @@ def _usage(offer: PoolOffer, pools: Matched, served: Served, running: Running) -
     used = reserved * pool.busy(pools.per_s)
     watts = server_watts(offer.cluster, running)
     prompts = pools.per_s * SECONDS_PER_DAY
-    steps = prompts / (pool.way.dp * pool.way.pp)
-    work = reading_step(offer, pool.instance).work
+    at_once = np.array([pool.prompts])
+    work = serving_step(offer.model, reading_situations(pool.instance, at_once, offer.load)).work
     flops, moved = (sum(float(np.sum(w.calls * getattr(w, kind))) for w in work) for kind in ("flops", "bytes"))
-    factor = steps * pool.way.n_chips
+    factor = prompts / pool.prompts * pool.way.n_chips / pool.way.pp
     tokens = prompts * offer.load.prompt_tokens * (1 - offer.load.cached_frac)
     phases = {
         Phase.PREFILL: phase_usage(used, watts, tokens=tokens, work=(flops * factor, moved * factor)),
@@ -222,21 +220,12 @@ def _usage(offer: PoolOffer, pools: Matched, served: Served, running: Running) -
     return reads + Usage(job=writes.job, origin=writes.origin, phases=kept)
 
 
-def _read_s(pool: Pool) -> float:
-    """Seconds in which each lane of an instance reads one prompt."""
-    return pool.way.dp * pool.way.pp / pool.per_s
-
-
-def _transfer_bytes_per_s(rates: ServingRates, pools: Matched) -> float:
-    """From all chips that hold a prompt's cache to as many of the other pool; fast links where they join everybody."""
-    holders = min(pools.prefill.way.tp * pools.prefill.way.pp, pools.decode.way.tp * pools.decode.way.pp)
-    near = pools.prefill.n_chips + pools.decode.n_chips <= float(rates.n_fast)
-    return holders * float(rates.fast_bytes_per_s if near else rates.slow_bytes_per_s)
-
-
 def _chips_spread(pools: Matched, log_sigma: float) -> Spread:
     total = pools.prefill.n_chips + pools.decode.n_chips
-    spreads = [(p.n_chips / total, instances_spread(p.n_needed, p.n_instances, log_sigma)) for p in pools[:2]]
+    spreads = [
+        (p.n_chips / total, instances_spread(p.n_needed, p.n_instances, log_sigma))
+        for p in (pools.prefill, pools.decode)
+    ]
     return Spread(sum(part * s.low for part, s in spreads), sum(part * s.high for part, s in spreads))
 
 

@@ -2,7 +2,8 @@
 
 For requests that come as they like each pool takes the fewest chips that are at most ``TARGET_UTILIZATION`` busy, or,
 where that is more than there are, that keep up at all. Clients or a queue get all chips, in the split and the
-ways of spreading that give most answers.
+ways of spreading that give most answers: as many clients run, are read or wait for a turn as there are. More than both
+pools have room for, or than the first can read for, saturate them.
 """
 
 from __future__ import annotations
@@ -14,46 +15,30 @@ from typing import NamedTuple
 import numpy as np
 
 from twobills.counts.layouts import Column
-from twobills.counts.serving_step import ServingWork, serving_step
 from twobills.errors import SpecError
-from twobills.perf.serving_step import ServingRates, serving_step_s
+from twobills.plan.pareto import undominated
+from twobills.plan.pool_settling import Pairs, Settled
+from twobills.plan.pool_ways import (
+    Pool,
+    PoolOffer,
+    Readers,
+    Writers,
+    readers,
+    reading_pool,
+    writers,
+    writing_load,
+    writing_pool,
+)
+from twobills.plan.reading import transfer_s, wait_s
 from twobills.plan.serving_choice import TARGET_UTILIZATION
-from twobills.plan.serving_degrees import Degrees, Way, instances_of, ways
-from twobills.plan.serving_split import situation_of
-from twobills.plan.steady import Instance, Steady, steady_state
-from twobills.specs.cluster import ClusterSpec
+from twobills.plan.serving_degrees import Degrees
+from twobills.plan.steady import Steady, steady_state
 from twobills.specs.load import Load
-from twobills.specs.model import ModelSpec
-from twobills.specs.weight_format import WeightFormat
 from twobills.units import significant
 
-ALMOST_ALL = 1 - 1e-9
-"""Of a prompt is cached where it was read elsewhere; a load that reads nothing is not one."""
 _MOST_SPLITS = 64
-_MOST_BUSY = 0.98
-"""Of the pool that holds up the other, with clients or a queue."""
-_ROUNDS = 8
-
-
-class Pool(NamedTuple):
-    """Instances of one kind that do one of the two jobs."""
-
-    way: Way
-    n_instances: int
-    n_needed: float | None
-    """At the target utilisation, before rounding up; None where all offered chips work."""
-    per_s: float
-    """Prompts or answers that one instance can do."""
-    instance: Instance
-
-    @property
-    def n_chips(self) -> int:
-        """Chips of the pool."""
-        return self.way.n_chips * self.n_instances
-
-    def busy(self, rate: float) -> float:
-        """Share of what it can do."""
-        return rate / (self.per_s * self.n_instances)
+_MOST_SETTLED = 64
+"""Pairs of pools, those that could answer most, that are settled with their clients."""
 
 
 class Matched(NamedTuple):
@@ -62,132 +47,124 @@ class Matched(NamedTuple):
     prefill: Pool
     decode: Pool
     per_s: float
-
-
-class PoolOffer(NamedTuple):
-    """What is asked and what there is."""
-
-    model: ModelSpec
-    load: Load
-    cluster: ClusterSpec
-    rates: ServingRates
-    weights: WeightFormat
-    kv: WeightFormat
-    prefill: Degrees
-    decode: Degrees
-
-
-class _Side(NamedTuple):
-    """One job's ways, as columns."""
-
-    ways: list[Way]
-    table: Instance
-    per_s: Column
-
-    def pool(self, row: int, n_instances: int, n_needed: float | None) -> Pool:
-        """So many instances of one way."""
-        one = Instance(*(column[[row]] for column in self.table))
-        return Pool(self.ways[row], n_instances, n_needed, float(self.per_s[row]), one)
+    steady: Steady
+    """Of one instance that writes, one row."""
 
 
 def matched(offer: PoolOffer) -> Matched:
     """The pools. Raises SpecError where the chips hold no two instances, or where the load saturates them."""
-    reading, writing = _reading_side(offer), _writing_side(offer)
+    reading, writing = readers(offer), writers(offer)
     if offer.load.requests_per_s is not None:
         return _for_rate(offer, reading, writing, offer.load.requests_per_s)
     return _all_chips(offer, reading, writing)
 
 
-def reading_step(offer: PoolOffer, table: Instance) -> ServingWork:
-    """The step in which every lane (attention rank and pipeline turn) of an instance reads one prompt."""
-    tokens = offer.load.prompt_tokens * (1 - offer.load.cached_frac) * table.dp * table.pp
-    return serving_step(offer.model, situation_of(table, 0.0, 1.0, tokens, offer.load.prompt_tokens))
+def pool_transfer_s(offer: PoolOffer, prefill: Pool, decode: Pool) -> float:
+    """Seconds for one prompt's cache from pool to pool."""
+    lanes = min(prefill.way.tp * prefill.way.pp, decode.way.tp * decode.way.pp)
+    n_chips = prefill.n_chips + decode.n_chips
+    seconds = transfer_s(
+        offer.model,
+        offer.load,
+        decode.instance.kv_bytes,
+        offer.rates,
+        lanes=np.array([1.0 * lanes]),
+        n_chips=np.array([1.0 * n_chips]),
+    )
+    return float(seconds[0])
 
 
-def writing(offer: PoolOffer, pool: Pool, per_s: float) -> Steady:
-    """Where an instance that only writes settles when the pool gets so many requests a second."""
-    load = replace(writing_load(offer.load), requests_per_s=min(per_s, pool.per_s * pool.n_instances * ALMOST_ALL))
-    return steady_state(offer.model, pool.instance, offer.rates, load, n_instances=float(pool.n_instances))
-
-
-def writing_load(load: Load) -> Load:
-    """The same requests, their prompts read elsewhere, all queued at once."""
-    return replace(load, cached_frac=ALMOST_ALL, concurrency=None, requests_per_s=None)
-
-
-def _reading_side(offer: PoolOffer) -> _Side:
-    found, table = _fitting(offer, offer.prefill)
-    seconds = serving_step_s(reading_step(offer, table), offer.rates)
-    return _Side(found, table, table.dp * table.pp / seconds)
-
-
-def _writing_side(offer: PoolOffer) -> _Side:
-    found, table = _fitting(offer, offer.decode)
-    return _Side(found, table, steady_state(offer.model, table, offer.rates, writing_load(offer.load)).answers_per_s)
-
-
-def _fitting(offer: PoolOffer, fixed: Degrees) -> tuple[list[Way], Instance]:
-    """Ways that hold the model and leave chips for the other pool."""
-    found = ways(offer.model, offer.cluster, fixed)
-    table = instances_of(found, offer.cluster, offer.weights.bytes_per_weight, offer.kv.bytes_per_weight)
-    steady = steady_state(offer.model, table, offer.rates, writing_load(offer.load))
-    rows = np.flatnonzero(steady.fits & (table.n_chips < offer.cluster.n_chips))
-    if not rows.size:
-        raise SpecError(
-            f"{offer.model.name} in {offer.weights.name}: {offer.cluster.n_chips:,} x {offer.cluster.chip.name} do not "
-            "hold two instances, one for each pool; offer more chips or serve it in one pool"
-        )
-    return [found[i] for i in rows], Instance(*(column[rows] for column in table))
-
-
-def _for_rate(offer: PoolOffer, reading: _Side, writing_: _Side, rate: float) -> Matched:
+def _for_rate(offer: PoolOffer, reading: Readers, writing: Writers, rate: float) -> Matched:
     for most_busy in (TARGET_UTILIZATION, 1.0):
-        prefill = _fewest(reading, rate, most_busy, offer.prefill)
-        decode = _fewest(writing_, rate, most_busy, offer.decode)
+        prefill = _fewest_readers(offer, reading, rate, most_busy)
+        decode = _fewest_writers(offer, writing, rate, most_busy)
         able = max(prefill.busy(rate), decode.busy(rate)) < 1
         if able and prefill.n_chips + decode.n_chips <= offer.cluster.n_chips:
-            return Matched(prefill, decode, rate)
-    most = _all_chips(offer._replace(load=writing_load(offer.load)), reading, writing_).per_s
-    chips = sum(_fewest(side, rate, TARGET_UTILIZATION, Degrees()).n_chips for side in (reading, writing_))
+            load = replace(writing_load(offer.load), requests_per_s=rate)
+            n = float(decode.n_instances)
+            steady = steady_state(offer.model, decode.instance, offer.rates, load, n_instances=n)
+            return Matched(prefill, decode, rate, steady)
+    queued = offer._replace(load=replace(offer.load, requests_per_s=None))
+    most = _all_chips(queued, reading, writing).per_s
+    free = offer._replace(prefill=Degrees(), decode=Degrees())
+    chips = _fewest_readers(free, reading, rate, TARGET_UTILIZATION).n_chips
+    chips += _fewest_writers(free, writing, rate, TARGET_UTILIZATION).n_chips
     raise SpecError(
         f"requests_per_s={rate:g}: saturates two pools of {offer.cluster.n_chips:,} x {offer.cluster.chip.name}, which "
         f"take about {significant(most)} a second; offer fewer requests or about {chips:,} chips"
     )
 
 
-def _fewest(side: _Side, rate: float, most_busy: float, fixed: Degrees) -> Pool:
-    needed = rate / (side.per_s * TARGET_UTILIZATION)
-    n = np.floor(rate / (side.per_s * most_busy)) + 1
-    if fixed.n_instances is not None:
-        n = np.full(len(needed), float(fixed.n_instances))
-    row = int(np.lexsort((-side.per_s * n, n * side.table.n_chips))[0])
-    return side.pool(row, int(n[row]), None if fixed.n_instances else float(needed[row]))
+def _fewest_readers(offer: PoolOffer, reading: Readers, rate: float, most_busy: float) -> Pool:
+    """The fewest chips, and of those the soonest read."""
+    fixed, per_s = offer.prefill.n_instances, reading.speed.per_s
+    n = _n_instances(rate, per_s, most_busy, fixed)
+    busy = rate / (per_s * n)
+    soon = reading.speed.read_s + wait_s(busy, reading.speed.turn_s, reading.prompts, at_random=True)
+    row = int(np.lexsort((soon, n * reading.table.n_chips))[0])
+    return reading_pool(reading, row, int(n[row]), None if fixed else _needed(rate, per_s[row]))
 
 
-def _all_chips(offer: PoolOffer, reading: _Side, writing_: _Side) -> Matched:
-    best: tuple[float, int, int, int, int] | None = None
-    for d, way in enumerate(writing_.ways):
-        counts = _splits(offer.cluster.n_chips // way.n_chips, offer.load, offer.decode)
-        answers = counts * _answers_per_s(offer, writing_, d, counts)
-        for r, other in enumerate(reading.ways):
-            left = np.floor((offer.cluster.n_chips - counts * way.n_chips) / other.n_chips)
-            readers = np.minimum(left, np.ceil(answers / (reading.per_s[r] * _MOST_BUSY)))
-            if offer.prefill.n_instances is not None:
-                readers = np.where(left >= offer.prefill.n_instances, offer.prefill.n_instances, 0.0)
-            rate = np.minimum(answers, readers * reading.per_s[r] * _MOST_BUSY)
-            i = int(np.argmax(rate))
-            if readers[i] >= 1 and (best is None or rate[i] > best[0]):
-                best = float(rate[i]), r, int(readers[i]), d, int(counts[i])
-    if best is None:
+def _fewest_writers(offer: PoolOffer, writing: Writers, rate: float, most_busy: float) -> Pool:
+    """The fewest chips, and of those the most able."""
+    fixed, per_s = offer.decode.n_instances, writing.per_s
+    n = _n_instances(rate, per_s, most_busy, fixed)
+    row = int(np.lexsort((-per_s * n, n * writing.table.n_chips))[0])
+    return writing_pool(writing, row, int(n[row]), None if fixed else _needed(rate, per_s[row]))
+
+
+def _n_instances(rate: float, per_s: Column, most_busy: float, fixed: int | None) -> Column:
+    if fixed is not None:
+        return np.full(len(per_s), float(fixed))
+    return np.asarray(np.floor(rate / (per_s * most_busy)) + 1)
+
+
+def _needed(rate: float, per_s: float) -> float:
+    return float(rate / (per_s * TARGET_UTILIZATION))
+
+
+def _all_chips(offer: PoolOffer, reading: Readers, writing: Writers) -> Matched:
+    pairs, at_most = _splits(offer, reading, writing)
+    if not len(pairs.d):
         raise SpecError(
             f"{offer.model.name} in {offer.weights.name}: {offer.cluster.n_chips:,} x {offer.cluster.chip.name} do not "
             "hold both pools; offer more chips or serve it in one pool"
         )
-    prefill, decode = reading.pool(best[1], best[2], None), writing_.pool(best[3], best[4], None)
-    return Matched(prefill, decode, _rate_of(offer, prefill, decode))
+    likely = np.argsort(-at_most, kind="stable")[:_MOST_SETTLED]
+    pairs = Pairs._make(column[likely] for column in pairs)
+    settled = Settled(offer, reading, writing, pairs)
+    able = np.flatnonzero(settled.holds)
+    if not able.size:
+        raise SpecError(_too_many_clients(offer, settled))
+    best = int(able[np.lexsort((settled.ttft_s[able], -settled.per_s[able]))[0]])
+    prefill = reading_pool(reading, int(pairs.r[best]), int(pairs.n_reading[best]), None)
+    decode = writing_pool(writing, int(pairs.d[best]), int(pairs.n_writing[best]), None)
+    steady = settled.steady
+    one = steady._replace(**{name: column[[best]] for name, column in steady._asdict().items()})
+    return Matched(prefill, decode, float(settled.per_s[best]), one)
 
 
-def _splits(most: int, load: Load, fixed: Degrees) -> Column:
+def _splits(offer: PoolOffer, reading: Readers, writing: Writers) -> tuple[Pairs, Column]:
+    """Pairs that the chips hold, and what each could answer at most."""
+    speed = reading.speed
+    costs = np.stack([speed.read_s, reading.table.n_chips / speed.per_s, reading.table.n_chips], axis=1)
+    worth = np.flatnonzero(undominated(costs))
+    parts = []
+    for d, way in enumerate(writing.ways):
+        n = _counts(offer.cluster.n_chips // way.n_chips, offer.load, offer.decode)
+        n_writing, r = (grid.ravel() for grid in np.meshgrid(n, worth, indexing="ij"))
+        left = np.floor((offer.cluster.n_chips - n_writing * way.n_chips) / reading.table.n_chips[r])
+        wanted = np.maximum(np.ceil(n_writing * writing.per_s[d] / speed.per_s[r]), 1.0)
+        fixed = offer.prefill.n_instances
+        n_reading = np.minimum(left, wanted) if fixed is None else np.where(left >= fixed, float(fixed), 0.0)
+        kept = n_reading >= 1
+        at_most = np.minimum(n_writing * writing.per_s[d], n_reading * speed.per_s[r])
+        parts.append((np.full(int(kept.sum()), d), n_writing[kept], r[kept], n_reading[kept], at_most[kept]))
+    *columns, at_most = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return Pairs(*columns), at_most
+
+
+def _counts(most: int, load: Load, fixed: Degrees) -> Column:
     """Numbers of writing instances to try: all if they are few, else spread evenly in proportion."""
     if fixed.n_instances is not None:
         return np.array([float(fixed.n_instances)])
@@ -195,26 +172,9 @@ def _splits(most: int, load: Load, fixed: Degrees) -> Column:
     return np.unique(np.floor(np.geomspace(1, most, min(most, _MOST_SPLITS)) + 1e-9))
 
 
-def _answers_per_s(offer: PoolOffer, side: _Side, row: int, counts: Column) -> Column:
-    """Of one instance, if so many share the load."""
-    if offer.load.concurrency is None:
-        return np.full(len(counts), side.per_s[row])
-    table = Instance(*(np.full(len(counts), column[row]) for column in side.table))
-    load = replace(writing_load(offer.load), concurrency=offer.load.concurrency)
-    return steady_state(offer.model, table, offer.rates, load, n_instances=counts).answers_per_s
-
-
-def _rate_of(offer: PoolOffer, prefill: Pool, decode: Pool) -> float:
-    """Requests a second: with clients, those that are being read are missing among those written to."""
-    most = min(prefill.per_s * prefill.n_instances, decode.per_s * decode.n_instances) * _MOST_BUSY
-    clients = offer.load.concurrency
-    if clients is None:
-        return most
-    reading_s = prefill.way.dp * prefill.way.pp / prefill.per_s
-    load, rate, writers = writing_load(offer.load), most, clients
-    for _ in range(_ROUNDS):
-        shared = replace(load, concurrency=max(writers, 1.0))
-        steady = steady_state(offer.model, decode.instance, offer.rates, shared, n_instances=float(decode.n_instances))
-        rate = min(float(steady.answers_per_s[0]) * decode.n_instances, most)
-        writers = max(clients - rate * reading_s, clients / 2)
-    return rate
+def _too_many_clients(offer: PoolOffer, settled: Settled) -> str:
+    most, chips = math.floor(float(settled.room.max())), f"{offer.cluster.n_chips:,} x {offer.cluster.chip.name}"
+    return (
+        f"concurrency={offer.load.concurrency:g}: saturates two pools of {chips}, which have room for about {most:,} "
+        "such clients at once; offer fewer, more chips, or no number for a queue that is never empty"
+    )

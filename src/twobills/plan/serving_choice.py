@@ -1,8 +1,9 @@
 """Which way of spreading a model serves a load at the least dollars per token, and what to say when none can.
 
 All ways are evaluated at once at their capacity. Clients or a queue get all offered chips: the way with the most
-answers per chip wins. For requests that come as they like as many whole instances are taken as keep each at most
-``TARGET_UTILIZATION`` busy, all that there are if those are fewer; the fewest chips win, then the fastest answers.
+answers per chip wins, of those that have room for all clients. For requests that come as they like as many whole
+instances are taken as keep each at most ``TARGET_UTILIZATION`` busy, all that there are if those are fewer; the fewest
+chips win, then the fastest answers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from twobills.counts.serving_step import kv_cache_bytes
 from twobills.errors import SpecError
 from twobills.perf.serving_step import ServingRates
 from twobills.plan.serving_degrees import Degrees, Way, instances_of, ways
-from twobills.plan.steady import Instance, Steady, steady_state
+from twobills.plan.steady import Instance, Steady, in_flight, steady_state
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.load import Load
 from twobills.specs.model import ModelSpec
@@ -83,7 +84,9 @@ def _all_chips(
     if offer.load.concurrency is not None:
         offered = np.maximum(np.minimum(offered, np.floor(offer.load.concurrency)), 1).astype(np.intp)
     steady = steady_state(offer.model, _rows(table, rows), offer.rates, offer.load, n_instances=1.0 * offered)
-    per_chip = steady.answers_per_s / _rows(table, rows).n_chips
+    if steady.saturated.all():
+        raise SpecError(_too_many_clients(offer, found, rows, _row_of(full, rows), offered))
+    per_chip = np.where(steady.saturated, 0.0, steady.answers_per_s / _rows(table, rows).n_chips)
     best = int(np.lexsort((steady.tpot_s, -per_chip))[0])
     return _choice(found, table, full, steady, rows, best, int(offered[best]), None)
 
@@ -129,7 +132,7 @@ def _choice(
         n_needed=n_needed,
         capacity_per_s=float(full.answers_per_s[row]),
         instance=_rows(table, np.array([row])),
-        steady=_row(steady, best),
+        steady=_row_of(steady, np.array([best])),
         n_compared=len(found),
     )
 
@@ -138,8 +141,8 @@ def _rows(table: Instance, rows: NDArray[np.intp]) -> Instance:
     return Instance(*(column[rows] for column in table))
 
 
-def _row(steady: Steady, row: int) -> Steady:
-    return steady._replace(**{name: column[[row]] for name, column in steady._asdict().items()})
+def _row_of(steady: Steady, rows: NDArray[np.intp]) -> Steady:
+    return steady._replace(**{name: column[rows] for name, column in steady._asdict().items()})
 
 
 def _queued(load: Load) -> Load:
@@ -160,6 +163,19 @@ def _saturated(
     return (
         f"requests_per_s={rate:g}: saturates {_chips(offer.cluster)}, which take at most {significant(most)} a second; "
         f"offer fewer requests or about {chips:,} chips"
+    )
+
+
+def _too_many_clients(
+    offer: Offer, found: list[Way], rows: NDArray[np.intp], full: Steady, offered: NDArray[np.intp]
+) -> str:
+    clients, room = offer.load.concurrency or 0.0, in_flight(full)
+    best = int(np.argmax(room * offered))
+    most, size = float(room[best] * offered[best]), found[rows[best]].n_chips
+    chips = math.ceil(clients / room[best]) * size
+    return (
+        f"concurrency={clients:g}: saturates {_chips(offer.cluster)}, which have room for {math.floor(most):,} such "
+        f"clients at once; offer fewer, about {chips:,} chips, or no number for a queue that is never empty"
     )
 
 

@@ -2,9 +2,10 @@
 
 Aggregated: prompts are read in the steps of running sequences. Every row is the core's steady state at a given number
 of running sequences, so nothing is sought. Without a rate of requests, clients keep that many running, and a prompt
-waits for the step under way and for other prompts. With one, a row has as many instances as the rate takes, and
-prompts queue as in M/D/1 by how near the load is to the most that an instance could take; the rest is as at the row's
-batch, which instances that share the rate evenly do not exceed.
+waits for the step under way and for other prompts. With one, a row has as many instances as the rate takes, each at
+most ``TARGET_UTILIZATION`` busy if there are chips for that, and prompts queue as in M/D/1 by how near the load is to
+the most that an instance could take; the rest is as at the row's batch, which instances that share the rate do not
+exceed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from twobills.counts.layouts import Column
 from twobills.errors import SpecError
+from twobills.plan.serving_choice import TARGET_UTILIZATION
 from twobills.plan.serving_space import Layouts, Rows, Space, batches
 from twobills.plan.steady import MOST_SEQUENCES, Steady, steady_state
 from twobills.specs.load import Load
@@ -46,6 +48,8 @@ class Running(NamedTuple):
     """Of one instance that reads its own prompts."""
     capacity_per_s: Column
     """The most that an instance of this layout takes, at the largest batch."""
+    written_per_s: Column
+    """The most that an instance of this layout takes whose prompts are read elsewhere."""
     most_running: Column
     """Sequences that memory holds."""
 
@@ -92,6 +96,7 @@ def running(space: Space, load: Load) -> Running:
         waiting_s=at.queue_s,
         answers_per_s=at.answers_per_s,
         capacity_per_s=full.answers_per_s[layout],
+        written_per_s=(full.answers_per_s / (1 - full.prompt_step_share))[layout],
         most_running=full.most_running[layout],
     )
 
@@ -101,11 +106,13 @@ def aggregated(space: Space, load: Load, rows: Running) -> Candidates:
     layouts = space.layouts.select(rows.layout)
     offered = space.of_offer([offer.cluster.n_chips for offer in space.offers], layouts)
     wait_s = rows.waiting_s
+    most = np.floor(offered / layouts.n_chips)
     if load.requests_per_s is None:
-        n_instances = np.floor(offered / layouts.n_chips)
+        n_instances = most
         answers = rows.answers_per_s * n_instances
     else:
-        n_instances = np.ceil(load.requests_per_s / rows.answers_per_s)
+        able = np.minimum(rows.answers_per_s, TARGET_UTILIZATION * rows.capacity_per_s)
+        n_instances = _whole(load.requests_per_s / able, load.requests_per_s / rows.answers_per_s, most)
         answers = np.full(len(rows.batch), load.requests_per_s)
         wait_s = rows.mixed_s / 2 + queue_s(load.requests_per_s / n_instances / rows.capacity_per_s, rows.read_s)
     nothing = np.zeros(len(rows.batch))
@@ -122,6 +129,12 @@ def aggregated(space: Space, load: Load, rows: Running) -> Candidates:
         answers_per_s=answers,
         most_running=rows.most_running,
     )
+
+
+def _whole(needed: Column, at_least: Column, offered: Column) -> Column:
+    """Whole instances: as many as are needed; if those are more than are offered, all that are, if they keep up."""
+    n = np.ceil(needed)
+    return np.where((n > offered) & (np.ceil(at_least) <= offered), offered, n)
 
 
 def joined(parts: Sequence[Candidates]) -> Candidates:

@@ -1,9 +1,10 @@
 """Disaggregated serving: one pool of instances reads prompts, another runs sequences, caches cross the links between.
 
 Every decode instance at every batch meets every prefill instance of its chips and formats, in numbers that match their
-rates. A first token takes the wait for the prompts being read, the reading, the cache's way over the links and one
-decoding step. Nothing is gained by looking at systems of half the chips or less: they are the larger ones' halves.
-Left out: pools of different chips or formats, a transfer beside the reading (layer by layer), transfers' own queue.
+rates: as many readers as the batch needs. A first token takes the wait for a turn, the reading, the cache's way over
+the links (``plan.reading``), the rest of a decoding step and the next. Nothing is gained by looking at systems of half
+the chips or less: they are the larger ones' halves. The bill of such a pair is ``plan.disaggregated``'s.
+Left out: pools of different chips or formats.
 """
 
 from __future__ import annotations
@@ -12,22 +13,20 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from twobills.counts.layouts import Column
-from twobills.counts.serving_step import Situations, kv_cache_bytes, serving_step
-from twobills.perf.serving_step import serving_step_s
 from twobills.plan.pareto import undominated, undominated_of_two
-from twobills.plan.serving_one_pool import Candidates, Running, queue_s
+from twobills.plan.reading import reading_speed, readings, transfer_s, wait_s
+from twobills.plan.serving_choice import TARGET_UTILIZATION
+from twobills.plan.serving_one_pool import Candidates, Running
 from twobills.plan.serving_space import Rows, Space, batch_sizes
-from twobills.plan.steady import MOST_STEP_TOKENS
 from twobills.specs.load import Load
 
-PROMPTS_AT_ONCE = (1, 2, 4, 8, 16)
-"""On each rank, as far as they are no more tokens than an engine reads in one step; a longer prompt is read alone."""
 MOST_RUNNING_KEPT = 40
 """Decode batches of one number of chips that are paired, spread over all that are worth it."""
 EVERY_POOL_TO = 8
+MOST_READING = 0.99
+"""Of what the readers take at most, without a rate: where they are fewer than a batch needs, fewer sequences run."""
 SPARE_READERS = 2
 """With a rate: as many prefill instances as it takes, or up to so many more, to shorten the queue."""
 
@@ -38,10 +37,19 @@ class _Readers(NamedTuple):
     layout: Rows
     prompts: Column
     read_s: Column
+    turn_s: Column
     prompts_per_s: Column
     n_chips: Column
     lanes: Column
     """Chips that hold one prompt's cache together."""
+
+
+class _Able(NamedTuple):
+    """Columns: what one instance does a second, and what it could at most."""
+
+    at_batch: Column
+    at_most: Column
+    n_chips: Column
 
 
 def disaggregated(space: Space, load: Load, rows: Running, *, tpot_s: float | None) -> list[Candidates]:
@@ -57,38 +65,15 @@ def disaggregated(space: Space, load: Load, rows: Running, *, tpot_s: float | No
     return found
 
 
-def transfer_s(space: Space, load: Load, layout: Rows, lanes: Column, n_chips: Column) -> Column:
-    """Seconds for one prompt's cache from pool to pool: fast links where they join all chips, else the network."""
-    layouts = space.layouts.select(layout)
-    rates, kv_bytes = space.rates_of(layouts), space.instance(layouts).kv_bytes
-    n_bytes = kv_cache_bytes(space.model, load.prompt_tokens, kv_bytes)
-    per_lane = np.where(n_chips <= rates.n_fast, rates.fast_bytes_per_s, rates.slow_bytes_per_s)
-    return np.asarray(n_bytes / (lanes * per_lane))
-
-
 def _readers(space: Space, load: Load, rows: Running) -> _Readers:
     """Each layout that fits, reading several numbers of prompts at once."""
     most = np.zeros(len(space.layouts.tp))
     most[rows.layout] = rows.most_running
-    layout = np.repeat(np.flatnonzero(most >= 1), len(PROMPTS_AT_ONCE))
-    layouts = space.layouts.select(layout)
-    prompts = np.tile(np.array(PROMPTS_AT_ONCE, dtype=np.float64), len(layout) // len(PROMPTS_AT_ONCE)) * layouts.dp
-    kept = (prompts <= most[layout]) & _in_one_step(load, prompts / layouts.dp)
-    layout, prompts, layouts = layout[kept], prompts[kept], layouts.select(kept)
+    found = readings(load, space.layouts.dp, most)
+    layouts = space.layouts.select(found.instance)
     i = space.instance(layouts)
-    nobody = np.zeros(len(layout))
-    tokens = prompts * load.prompt_tokens * (1 - load.cached_frac)
-    situation = Situations(
-        i.tp, i.pp, i.ep, i.dp, i.weight_bytes, i.kv_bytes, nobody, nobody + 1, tokens, nobody + load.prompt_tokens
-    )
-    read_s = serving_step_s(serving_step(space.model, situation), space.rates_of(layouts))
-    per_s = prompts * i.pp / read_s
-    return _Readers(layout, prompts, read_s, per_s, i.n_chips, layouts.tp * layouts.pp)
-
-
-def _in_one_step(load: Load, prompts: Column) -> NDArray[np.bool_]:
-    tokens = prompts * load.prompt_tokens * (1 - load.cached_frac)
-    return np.asarray((prompts == 1) | (tokens <= MOST_STEP_TOKENS))
+    speed = reading_speed(space.model, i, space.rates_of(layouts), load, found.prompts)
+    return _Readers(found.instance, found.prompts, *speed, i.n_chips, layouts.tp * layouts.pp)
 
 
 def _pairs(
@@ -105,10 +90,10 @@ def _pairs(
     decoding = _worth_pairing(space, load, rows, decoding, tpot_s)
     d, r = (grid.ravel() for grid in np.meshgrid(decoding, reading, indexing="ij"))
     per_decoder = rows.batch[d] / rows.alone_s[d] / load.answer_tokens
-    per_reader = readers.prompts_per_s[r]
-    for n_decoding, n_reading in _matched(load, offered, per_decoder, per_reader):
-        decoder_chips = space.layouts.n_chips[rows.layout[d]]
-        n_chips = n_decoding * decoder_chips + n_reading * readers.n_chips[r]
+    decoder = _Able(per_decoder, rows.written_per_s[d], space.layouts.n_chips[rows.layout[d]])
+    reader = _Able(readers.prompts_per_s[r], readers.prompts_per_s[r], readers.n_chips[r])
+    for n_decoding, n_reading in _matched(load, offered, decoder, reader):
+        n_chips = n_decoding * decoder.n_chips + n_reading * reader.n_chips
         kept = np.ones(len(d), dtype=bool)
         if load.requests_per_s is None:
             kept = (n_reading >= 1) & (n_chips <= offered) & (2 * n_chips > offered)
@@ -118,15 +103,24 @@ def _pairs(
             )
 
 
-def _matched(load: Load, offered: int, decoder: Column, reader: Column) -> Iterator[tuple[Column, Column]]:
+def _matched(load: Load, offered: int, decoder: _Able, reader: _Able) -> Iterator[tuple[Column, Column]]:
     """Numbers of instances of both pools whose rates are close, or that the rate takes."""
-    if load.requests_per_s is not None:
+    rate = load.requests_per_s
+    if rate is not None:
+        n_decoding, n_reading = (
+            np.ceil(rate / np.minimum(each.at_batch, TARGET_UTILIZATION * each.at_most)) for each in (decoder, reader)
+        )
         for spare in range(SPARE_READERS + 1):
-            yield np.ceil(load.requests_per_s / decoder), np.ceil(load.requests_per_s / reader) + spare
+            yield n_decoding, n_reading + spare
+        fewest = np.ceil(rate / decoder.at_batch), np.floor(rate / reader.at_most) + 1
+        too_many = n_decoding * decoder.n_chips + n_reading * reader.n_chips > offered
+        enough = fewest[0] * decoder.n_chips + fewest[1] * reader.n_chips <= offered
+        if (keep_up := too_many & enough).any():
+            yield np.where(keep_up, fewest[0], n_decoding), np.where(keep_up, fewest[1], n_reading)
         return
     for n in _pool_sizes(offered):
-        n_decoding = np.full(len(decoder), n)
-        ratio = n * decoder / reader
+        n_decoding = np.full(len(decoder.at_batch), n)
+        ratio = n * decoder.at_batch / (MOST_READING * reader.at_batch)
         yield n_decoding, np.ceil(ratio)
         yield n_decoding, np.floor(ratio)
 
@@ -166,25 +160,49 @@ def _paired(
 ) -> Candidates:
     layout, read_s = rows.layout[d], readers.read_s[r]
     layouts = space.layouts.select(layout)
-    able = n_reading * readers.prompts_per_s[r]
-    tpot = rows.alone_s[d]
-    if load.requests_per_s is None:
-        answers: Column = np.minimum(able, n_decoding * rows.batch[d] / tpot / load.answer_tokens)
-        wait: Column = answers / able * read_s / 2
+    able, batch, tpot = n_reading * readers.prompts_per_s[r], rows.batch[d], rows.alone_s[d]
+    at_random = load.requests_per_s is not None
+    if load.requests_per_s is not None:
+        answers: Column = np.full(len(d), load.requests_per_s)
     else:
-        answers = np.full(len(d), load.requests_per_s)
-        wait = queue_s(answers / able, read_s)
-    lanes = np.minimum(readers.lanes[r], layouts.tp * layouts.pp)
+        answers = np.minimum(n_decoding * batch / tpot / load.answer_tokens, MOST_READING * able)
+        batch, tpot = _running_at(rows, load, d, answers / n_decoding)
+    wait = wait_s(answers / able, readers.turn_s[r], readers.prompts[r], at_random=at_random)
+    crossing = transfer_s(
+        space.model,
+        load,
+        space.instance(layouts).kv_bytes,
+        space.rates_of(layouts),
+        lanes=np.minimum(readers.lanes[r], layouts.tp * layouts.pp),
+        n_chips=n_chips,
+    )
     return Candidates(
         layout=layout,
-        batch=rows.batch[d],
+        batch=batch,
         n_instances=n_decoding,
         reading=readers.layout[r],
         prompts=readers.prompts[r],
         n_reading=n_reading,
         n_chips=n_chips,
-        ttft_s=wait + read_s + transfer_s(space, load, layout, lanes, n_chips) + tpot,
+        ttft_s=wait + read_s + crossing + 1.5 * tpot,
         tpot_s=tpot,
         answers_per_s=answers,
         most_running=rows.most_running[d],
     )
+
+
+def _running_at(rows: Running, load: Load, d: Rows, per_s: Column) -> tuple[Column, Column]:
+    """Sequences and seconds a step of decode instances (at most at the batch of ``d``) that answer so many a second.
+
+    Between the batches that were timed a step's time is taken as a straight line.
+    """
+    written = rows.batch / rows.alone_s / load.answer_tokens
+    far = 2 * float(written.max())
+    keys = np.maximum.accumulate(rows.layout * far + written)
+    high = np.minimum(np.searchsorted(keys, rows.layout[d] * far + per_s), d)
+    low = np.maximum(high - 1, 0)
+    low = np.where(rows.layout[low] == rows.layout[high], low, high)
+    width = written[high] - written[low]
+    part = np.clip((per_s - written[low]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+    step_s = rows.alone_s[low] + part * (rows.alone_s[high] - rows.alone_s[low])
+    return per_s * step_s * load.answer_tokens, step_s

@@ -9,6 +9,7 @@ Left out: the draft reading prompts, guesses that depend on each other in trees,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -187,10 +188,16 @@ def _settled(step: _Step, load: Load, plain: Steady, most: float, capacity: floa
         return high
     if load.concurrency is None:
         return most
-    clients = load.concurrency / n_instances
+    clients, reading_s = load.concurrency / n_instances, float(plain.ttft_s[0] - plain.queue_s[0])
+    room = most + step.answers_per_s(most) * reading_s
+    if clients > room:
+        raise SpecError(
+            f"concurrency={load.concurrency:g}: saturates {n_instances} instances with speculation, which have "
+            f"room for about {math.floor(n_instances * room):,} such clients at once; offer fewer or more chips"
+        )
     n = min(clients, most)
     for _ in range(12):
-        n = max(min(clients - step.answers_per_s(n) * float(plain.ttft_s[0] - plain.queue_s[0]), most), clients / 2)
+        n = max(min(clients - step.answers_per_s(n) * reading_s, most), clients / 2)
         n = min(n, most)
     return n
 

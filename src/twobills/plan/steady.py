@@ -6,7 +6,8 @@ tokens. Where n is less than the answer's tokens, a prompt comes whole in one st
 without. The mean step is the time per output token; throughput is n over it. Cache is set aside for whole answers, so
 that none is evicted. A prompt is read in the step after the one that runs when it comes; what waits before it is the
 queue. With all requests queued, n is what memory and the engine allow. Clients that wait (a closed loop) are running
-or being read, and come in clumps, as their answers end, so that prompts wait for each other (``prompt_wait``).
+or being read, and come in clumps, as their answers end, so that prompts wait for each other (``prompt_wait``); more
+clients than there is room for saturate the instance.
 Requests that come as they like settle where as many leave as come, if there is such a point, and queue as in M/D/1;
 beyond it the load saturates the instance, and no latency is given.
 Left out: variance of lengths, preemption, time between client and server.
@@ -103,7 +104,7 @@ def steady_state(
         wanted = load.requests_per_s / n_instances + room.zero
         return _open(room, wanted, capacity)
     if load.concurrency is not None:
-        return _closed(room, load.concurrency / n_instances + room.zero, capacity)
+        return _closed(room, load.concurrency / n_instances + room.zero, full)
     return full
 
 
@@ -126,6 +127,11 @@ def spare_bytes(model: ModelSpec, instance: Instance) -> Column:
     zero = instance.tp * 0.0
     held = weights_per_chip(model, _situation(instance, zero, zero + 1, zero, zero + 1))
     return instance.memory_bytes * USABLE_FRAC - RESERVED_BYTES - held
+
+
+def in_flight(state: Steady) -> Column:
+    """Requests that are running or being read: where all that fit run, as many clients as there is room for."""
+    return state.n_running + state.answers_per_s * state.ttft_s
 
 
 class _Room:
@@ -188,18 +194,17 @@ def _copies(model: ModelSpec, instance: Instance) -> Column:
     return np.asarray(instance.tp / parts)
 
 
-def _closed(room: _Room, clients: Column, capacity: Column) -> Steady:
-    """Every client is running, or its prompt is read or waits for a place: as many in all as there are."""
-    found = _least_running(room, np.minimum(clients, room.most), lambda at: _in_flight(at) >= clients)
-    waiting = np.maximum(clients - _in_flight(found), 0.0) / np.maximum(found.answers_per_s, 1e-30)
+def _closed(room: _Room, clients: Column, full: Steady) -> Steady:
+    """Every client is running, or its prompt is read: as many in all as there are, if memory has room for them."""
+    saturated = clients > in_flight(full)
+    found = _least_running(room, np.minimum(clients, room.most), lambda at: in_flight(at) >= clients)
     return found._replace(
-        ttft_s=found.ttft_s + waiting, queue_s=found.queue_s + waiting, utilization=found.answers_per_s / capacity
+        ttft_s=np.where(saturated, np.nan, found.ttft_s),
+        queue_s=np.where(saturated, np.nan, found.queue_s),
+        tpot_s=np.where(saturated, np.nan, found.tpot_s),
+        saturated=saturated,
+        utilization=found.answers_per_s / full.answers_per_s,
     )
-
-
-def _in_flight(state: Steady) -> Column:
-    """Requests that are running or being read."""
-    return state.n_running + state.answers_per_s * state.ttft_s
 
 
 def _least_running(room: _Room, most: Column, enough: Callable[[Steady], NDArray[np.bool_]]) -> Steady:
