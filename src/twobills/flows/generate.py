@@ -13,6 +13,7 @@ from twobills.errors import RequestError
 from twobills.flows.accounts import account, readings
 from twobills.flows.machine import find_machine
 from twobills.flows.serving_job import load_engine, start_meter
+from twobills.jobs.inference.prompts import encode_prompt
 from twobills.ledger.store import Ledger
 from twobills.money.bill import price
 from twobills.serving.request import SamplingParams
@@ -42,7 +43,7 @@ def generate(asked: GenerateRequest, ledger: Ledger, on_text: Callable[[str], No
             engine = load_engine(asked.folder, found, meter)
             engine.rest()  # loading is waiting, not reading the prompt
             tokenizer = engine.loaded.tokenizer()
-            prompt_ids = tokenizer.encode(asked.prompt).ids
+            prompt_ids = encode_prompt(tokenizer, asked.prompt)
             if not prompt_ids:
                 raise RequestError("prompt: is empty; give the text to go on from")
             params = SamplingParams(max_tokens=asked.max_tokens, temperature=asked.temperature, seed=asked.seed)

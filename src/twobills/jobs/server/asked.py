@@ -10,7 +10,8 @@ import asyncio
 from typing import NamedTuple
 from uuid import uuid4
 
-from twobills.errors import SpecError
+from twobills.errors import RequestError, SpecError
+from twobills.jobs.inference.prompts import encode_prompt
 from twobills.jobs.server.chat import ChatTemplate
 from twobills.jobs.server.loop import Answer, EngineLoop, Event
 from twobills.jobs.server.protocol import ApiError, ChatRequest, CompletionRequest
@@ -57,7 +58,7 @@ def _chat_tokens(asked: ChatRequest, loop: EngineLoop, template: ChatTemplate) -
     if not asked.messages:
         raise ApiError("messages: must hold at least one message", param="messages")
     text = template.render(asked.messages)
-    return _checked(loop.tokenizer.encode(text, add_special_tokens=False).ids, loop, "messages")
+    return _checked(_encoded(text, loop, "messages", add_special_tokens=False), loop, "messages")
 
 
 def _prompts(asked: CompletionRequest, loop: EngineLoop) -> list[list[int]]:
@@ -68,8 +69,15 @@ def _prompts(asked: CompletionRequest, loop: EngineLoop) -> list[list[int]]:
     if tokens and texts:
         raise ApiError("prompt: must hold either token ids or prompts, not both", param="prompt")
     parts: list[str | list[int]] = texts or [tokens]
-    ids = [loop.tokenizer.encode(part).ids if isinstance(part, str) else part for part in parts]
+    ids = [_encoded(part, loop, "prompt") if isinstance(part, str) else part for part in parts]
     return [_checked(prompt, loop, "prompt") for prompt in ids]
+
+
+def _encoded(text: str, loop: EngineLoop, param: str, *, add_special_tokens: bool = True) -> list[int]:
+    try:
+        return encode_prompt(loop.tokenizer, text, add_special_tokens=add_special_tokens)
+    except RequestError as error:
+        raise ApiError(str(error), param=param) from None
 
 
 def _checked(tokens: list[int], loop: EngineLoop, param: str) -> list[int]:

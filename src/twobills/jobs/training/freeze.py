@@ -32,8 +32,9 @@ def freeze(
     *,
     lineage: Mapping[str, Any],
     bill: Mapping[str, Any],
+    chat_template: str | None = None,
 ) -> str:
-    """Writes the model folder and returns the weights' digest.
+    """Writes the model folder and returns the weights' digest. ``chat_template`` makes a prompt of a chat (Jinja).
 
     An earlier model of ours at ``folder`` is replaced. Raises RequestError if something else is there.
     """
@@ -52,7 +53,7 @@ def freeze(
         _write_json(part / "config.json", to_hf(network.spec, dtype=dtype, eos_token_id=END_ID))
         _write_json(part / "generation_config.json", {"bos_token_id": END_ID, "eos_token_id": END_ID})
         tokenizer.save(str(part / "tokenizer.json"))
-        _write_json(part / "tokenizer_config.json", _tokenizer_config(network.spec.max_seq_len))
+        _write_json(part / "tokenizer_config.json", _tokenizer_config(network.spec.max_seq_len, chat_template))
         _write_json(part / MANIFEST, {"digest": digest, "lineage": lineage, "training_bill": bill})
         _put_in_place(part, folder, Path(scratch) / "replaced")
     return digest
@@ -67,14 +68,15 @@ def check_free(folder: Path) -> None:
         raise RequestError(f"{folder}: {parent} is not a folder that can be written to; choose another --out")
 
 
-def _tokenizer_config(max_seq_len: int) -> dict[str, Any]:
-    return {
+def _tokenizer_config(max_seq_len: int, chat_template: str | None) -> dict[str, Any]:
+    config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_seq_len,
         "bos_token": END_OF_TEXT,
         "eos_token": END_OF_TEXT,
         "clean_up_tokenization_spaces": False,
     }
+    return config if chat_template is None else {**config, "chat_template": chat_template}
 
 
 def _put_in_place(part: Path, folder: Path, replaced: Path) -> None:
