@@ -48,6 +48,18 @@ class CheckpointError(TwobillsError):
     """A checkpoint that cannot be written, or that this run cannot go on from."""
 
 
+class GroupError(TwobillsError):
+    """A process of the group that trains together is gone, hangs or never came.
+
+    Every process left raises it, with the same message, so that each can clean up; ``spoken`` is true in the one that
+    should show it.
+    """
+
+    def __init__(self, message: str, *, spoken: bool = True, exit_status: int = 1) -> None:
+        super().__init__(message)
+        self.spoken, self.exit_status = spoken, exit_status
+
+
 class LedgerError(TwobillsError):
     """The ledger could not be read or written, or somebody tried to change the past."""
 

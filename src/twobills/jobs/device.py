@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from twobills.errors import RequestError
 from twobills.specs.dtype import DType
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -39,12 +40,29 @@ class Device(NamedTuple):
 def pick_device() -> Device:
     """The first GPU, else all cores that this process may use."""
     if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        uuids = (f"GPU-{properties.uuid}",)
-        return Device(torch.device("cuda", 0), properties.name, 1, float(properties.total_memory), uuids)
+        return _gpu(0)
     cores = usable_cores()
     torch.set_num_threads(cores)
     return Device(torch.device("cpu"), cpu_name(), cores, usable_memory_bytes())
+
+
+def device_of_process(local_rank: int, n_local: int) -> Device:
+    """The device of one of ``n_local`` processes of this machine: a GPU each, else an equal share of the cores.
+
+    Raises RequestError if there are fewer GPUs than processes.
+    """
+    if n_local == 1:
+        return pick_device()
+    if torch.cuda.is_available():
+        if (n_gpus := torch.cuda.device_count()) < n_local:
+            raise RequestError(
+                f"{n_local} processes for {n_gpus} GPUs: start at most one for each with --nproc-per-node, "
+                "or set CUDA_VISIBLE_DEVICES= to use the CPU"
+            )
+        return _gpu(local_rank)
+    cores = max(1, usable_cores() // n_local)
+    torch.set_num_threads(cores)
+    return Device(torch.device("cpu"), cpu_name(), cores, usable_memory_bytes() / n_local)
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
@@ -71,6 +89,12 @@ def synchronise(device: Device) -> None:
     """Waits until the device has done what it was given; a CPU always has."""
     if device.on_gpu:
         torch.cuda.synchronize(device.torch_device)
+
+
+def _gpu(index: int) -> Device:
+    properties = torch.cuda.get_device_properties(index)
+    uuids = (f"GPU-{properties.uuid}",)
+    return Device(torch.device("cuda", index), properties.name, 1, float(properties.total_memory), uuids)
 
 
 def _read(path: Path) -> str:

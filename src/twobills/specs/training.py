@@ -8,6 +8,7 @@ from twobills.errors import SpecError
 from twobills.specs.dtype import DType
 
 OPTIMIZERS = ("muon", "adamw")
+PARALLELS = ("auto", "none", "ddp", "fsdp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,9 @@ class TrainingSpec:
     """Parts that a step's batch is cut into, run one after another, so that a larger batch fits in memory."""
     compile: bool | str = "auto"
     """Whether the step is compiled; ``auto``: where the planned run is long enough to repay it."""
+    parallel: str = "auto"
+    """How several processes share the network: ``fsdp`` shards it, ``ddp`` copies it; ``auto``: copies where they fit.
+    ``none`` allows one process only."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -46,6 +50,8 @@ class TrainingSpec:
             raise SpecError(f"accumulate={self.accumulate}: must be at most batch_size={self.batch_size}")
         if self.optimizer not in OPTIMIZERS:
             raise SpecError(f"optimizer={self.optimizer}: must be one of {', '.join(OPTIMIZERS)}")
+        if self.parallel not in PARALLELS:
+            raise SpecError(f"parallel={self.parallel}: must be one of {', '.join(PARALLELS)}")
         if self.compile not in (True, False, "auto"):
             raise SpecError(f"compile={self.compile}: must be true, false or auto")
         for field in ("lr", "muon_lr"):

@@ -1,0 +1,127 @@
+"""A group of processes on this machine, and what each of them does in the tests: started with ``python -m``."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.models import SMALL
+from twobills.jobs.data.batch import Batch
+from twobills.jobs.device import pick_device
+from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.nn.digest import weights_digest
+from twobills.jobs.training.checkpoint import Checkpoints, load
+from twobills.jobs.training.processes import Processes, joined
+from twobills.jobs.training.sharded import gathered
+from twobills.jobs.training.sharded_step import ShardedStep
+from twobills.jobs.training.step import TrainingStep
+from twobills.specs.dtype import DType
+from twobills.specs.training import TrainingSpec
+
+N_STEPS, SAVED_AT = 8, 4
+ROOT = Path(__file__).parents[3]
+
+
+def spec_of(**change: Any) -> TrainingSpec:
+    values = {"n_steps": N_STEPS, "batch_size": 8, "seq_len": 16, "dtype": DType.FP32, "heldout_tokens": 0, **change}
+    return TrainingSpec(**values)
+
+
+def batch_of(step: int) -> Batch:
+    """Tokens that a network can learn to continue; some targets are not predicted, unevenly over the rows."""
+    generator = torch.Generator().manual_seed(step)
+    starts = torch.randint(0, 50, (8, 1), generator=generator)
+    tokens = (starts + 3 * torch.arange(17)) % 64
+    targets = tokens[:, 1:].clone()
+    targets[0, :9] = -1
+    targets[7, 3:] = -1
+    return Batch(tokens[:, :-1].contiguous(), targets)
+
+
+def network_of() -> Decoder:
+    network = Decoder(SMALL)
+    network.initialise(torch.Generator().manual_seed(0))
+    return network
+
+
+def step_of(processes: Processes, spec: TrainingSpec) -> TrainingStep | ShardedStep:
+    if processes.n == 1:
+        return TrainingStep(network_of(), spec, pick_device())
+    return ShardedStep(network_of(), spec, processes)
+
+
+def curve(processes: Processes, asked: dict[str, Any]) -> dict[str, Any]:
+    """Losses and norms of a run, from a checkpoint or from the beginning; ``save`` keeps one halfway."""
+    step = step_of(processes, spec_of(**asked["spec"]))
+    first = 0
+    if "resume" in asked:
+        found = Checkpoints(Path(asked["resume"])).newest(warn=lambda _: None)
+        assert found
+        load(found, step.state())
+        step.refresh()
+        first = found.step
+    shown = []
+    for i in range(first, N_STEPS):
+        if i == SAVED_AT and "save" in asked:
+            Checkpoints(Path(asked["save"])).save(i, step.state(), identity={}, notes={})
+        shown.append(list(step(batch_of(i), lr_scale=1.0)))
+    result = {"steps": shown, "flops": step.flops, "refused": list(step(batch_of(0), lr_scale=1.0, accept=_refuse))}
+    result["after"] = list(step(batch_of(0), lr_scale=1.0))
+    if isinstance(step, ShardedStep):
+        whole = gathered(step.network, torch.float32)
+        result["digest"] = weights_digest(whole.state_dict()) if whole else ""
+    return result
+
+
+def _refuse(loss: float, norm: float) -> bool:
+    del loss, norm
+    return False
+
+
+def start(n: int, *arguments: str, module: str = "tests.jobs.training.group") -> list[subprocess.Popen[str]]:
+    """``n`` processes of a module, seated as torchrun would seat them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    started = []
+    for rank in range(n):
+        seat = {key: str(value) for key, value in {**common, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env={**os.environ, **seat, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return started
+
+
+def run(n: int, *asked: dict[str, Any]) -> list[Any]:
+    """What process 0 of a group of ``n`` found for each of the curves."""
+    processes = start(n, json.dumps(asked))
+    done = [process.communicate(timeout=100) for process in processes]
+    assert [process.returncode for process in processes] == [0] * n, [err for _, err in done]
+    assert [out for out, _ in done[1:]] == [""] * (n - 1)
+    return json.loads(done[0][0])  # type: ignore[no-any-return]
+
+
+def main() -> None:
+    with joined(timeout_s=60) as processes:
+        found = [curve(processes, asked) for asked in json.loads(sys.argv[1])]
+        if processes.first:
+            sys.stdout.write(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
