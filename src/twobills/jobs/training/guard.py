@@ -20,6 +20,10 @@ WINDOW = 128
 SPIKE_SIGMAS = 6.0
 
 
+class DivergedError(TwobillsError):
+    """The loss or the gradients are no longer numbers."""
+
+
 class SpikeGuard:
     """Judges each step's loss by those before it. ``sigmas`` of 0 lets everything through that is a number."""
 
@@ -30,9 +34,10 @@ class SpikeGuard:
         """Whether the last step's update was skipped."""
 
     def __call__(self, loss: float, grad_norm: float) -> bool:
-        """Whether to update by these gradients. Raises TwobillsError if either is no longer a number."""
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise TwobillsError(f"the loss is {loss} and the gradient's norm {grad_norm}")
+        """Whether to update by these gradients. Raises DivergedError if either is no longer a number."""
+        for what, value in (("the loss", loss), ("the gradients' norm", grad_norm)):
+            if not math.isfinite(value):
+                raise DivergedError(f"{what} is {value}")
         self.skipped = self._is_spike(loss)
         self._losses.append(loss)
         return not self.skipped
