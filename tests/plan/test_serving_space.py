@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twobills.plan.serving_space import Layouts, ServingOffer, batch_sizes, batches, serving_space
+from twobills.plan.serving_space import Layouts, ServingOffer, batch_sizes, batches, distinct, serving_space
 from twobills.specs import catalog
 from twobills.specs.cluster import ClusterSpec
 from twobills.specs.engine import Engine
@@ -77,3 +77,8 @@ def test_batches_go_up_to_what_memory_holds(most: list[float], dp: int) -> None:
         assert (own % dp == 0).all()
         assert not len(own) if per_rank < 1 else own.max() == per_rank * dp
         assert set(own / dp) - {per_rank} == {n for n in batch_sizes(2048) if n < per_rank}
+
+
+@given(st.lists(st.integers(-5, 5)))
+def test_distinct_values_are_sorted_and_each_there_once(values: list[int]) -> None:
+    assert list(distinct(np.array(values, dtype=np.int64))) == sorted(set(values))

@@ -19,7 +19,7 @@ from twobills.plan.pareto import undominated, undominated_of_two
 from twobills.plan.reading import reading_speed, readings, transfer_s, wait_s
 from twobills.plan.serving_choice import TARGET_UTILIZATION
 from twobills.plan.serving_one_pool import Candidates, Running
-from twobills.plan.serving_space import Rows, Space, batch_sizes
+from twobills.plan.serving_space import Rows, Space, batch_sizes, distinct
 from twobills.specs.load import Load
 
 MOST_RUNNING_KEPT = 40
@@ -58,7 +58,7 @@ def disaggregated(space: Space, load: Load, rows: Running, *, tpot_s: float | No
     key = space.layouts.offer * len(space.weights) + space.layouts.weights
     key = key * len(space.kvs) + space.layouts.kv
     found: list[Candidates] = []
-    for group in np.unique(key):
+    for group in distinct(key):
         reading = np.flatnonzero(key[readers.layout] == group)
         decoding = np.flatnonzero(key[rows.layout] == group)
         found += _pairs(space, load, rows, decoding, _Readers._make(c[reading] for c in readers), tpot_s)
@@ -127,15 +127,15 @@ def _matched(load: Load, offered: int, decoder: _Able, reader: _Able) -> Iterato
 
 def _pool_sizes(offered: int) -> Column:
     sizes = batch_sizes(max(offered - 1, 1))
-    coarse = np.unique(np.floor(EVERY_POOL_TO * 1.2 ** np.arange(64)))
-    return np.asarray(sizes[(sizes <= EVERY_POOL_TO) | np.isin(sizes, coarse)])
+    coarse = distinct(np.floor(EVERY_POOL_TO * 1.2 ** np.arange(64)))
+    return np.asarray(sizes[(sizes <= EVERY_POOL_TO) | (sizes[:, None] == coarse).any(axis=1)])
 
 
 def _worth_pairing(space: Space, load: Load, rows: Running, decoding: Rows, tpot_s: float | None) -> Rows:
     """Of each number of chips, batches that no other beats in time and rate: thinned, the last quick enough kept."""
     chips = space.layouts.n_chips[rows.layout[decoding]]
     kept = []
-    for n_chips in np.unique(chips):
+    for n_chips in distinct(chips):
         same = decoding[chips == n_chips]
         time, rate = rows.alone_s[same], rows.batch[same] / rows.alone_s[same] / load.answer_tokens
         front = same[undominated_of_two(np.asarray(time), np.asarray(-rate))]
@@ -143,7 +143,7 @@ def _worth_pairing(space: Space, load: Load, rows: Running, decoding: Rows, tpot
         if tpot_s is not None:
             quick = int(np.searchsorted(rows.alone_s[front], tpot_s, side="right"))
             places = np.append(places, max(quick - 1, 0))
-        kept.append(front[np.unique(places)])
+        kept.append(front[distinct(places)])
     return np.concatenate(kept)
 
 
