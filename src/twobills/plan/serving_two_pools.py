@@ -165,8 +165,10 @@ def _paired(
     if load.requests_per_s is not None:
         answers: Column = np.full(len(d), load.requests_per_s)
     else:
-        answers = np.minimum(n_decoding * batch / tpot / load.answer_tokens, MOST_READING * able)
-        batch, tpot = _running_at(rows, load, d, answers / n_decoding)
+        written = n_decoding * batch / tpot / load.answer_tokens
+        answers = np.minimum(written, MOST_READING * able)
+        short = np.flatnonzero(answers < written)  # of prompts
+        batch[short], tpot[short] = _running_at(rows, load, d[short], (answers / n_decoding)[short])
     wait = wait_s(answers / able, readers.turn_s[r], readers.prompts[r], at_random=at_random)
     crossing = transfer_s(
         space.model,
