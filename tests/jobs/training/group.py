@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from tests.models import SMALL
+from twobills.errors import GroupError, TwobillsError
 from twobills.jobs.data.batch import Batch
 from twobills.jobs.device import pick_device
 from twobills.jobs.nn.decoder import Decoder
@@ -116,11 +118,36 @@ def run(n: int, *asked: dict[str, Any]) -> list[Any]:
     return json.loads(done[0][0])  # type: ignore[no-any-return]
 
 
-def main() -> None:
+def train_for_ever(timeout_s: float) -> None:
+    """Steps until somebody is missing; process 0 says when they have begun."""
+    with joined(timeout_s=timeout_s) as processes:
+        step = step_of(processes, spec_of())
+        for i in itertools.count():
+            step(batch_of(i), lr_scale=1.0)
+            if i == 1 and processes.first:
+                sys.stdout.write("begun\n")
+                sys.stdout.flush()
+
+
+def find_curves(asked: list[dict[str, Any]]) -> None:
+    """Process 0 writes what was asked for."""
     with joined(timeout_s=60) as processes:
-        found = [curve(processes, asked) for asked in json.loads(sys.argv[1])]
+        found = [curve(processes, of) for of in asked]
         if processes.first:
             sys.stdout.write(json.dumps(found))
+
+
+def main() -> None:
+    """As the command line does: an error is a line, from the process that should show it."""
+    try:
+        if sys.argv[1] == "for ever":
+            train_for_ever(float(sys.argv[2]))
+        else:
+            find_curves(json.loads(sys.argv[1]))
+    except TwobillsError as error:
+        if not isinstance(error, GroupError) or error.spoken:
+            sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":
