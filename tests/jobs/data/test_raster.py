@@ -11,9 +11,10 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from twobills.errors import DataError
+from twobills.jobs.data.batch import IGNORED
 from twobills.jobs.data.codec import END_OF_TEXT, Codec, Document, codec_digest
 from twobills.jobs.data.images import Images
-from twobills.jobs.data.raster import ImageBatches, RasterCodec, class_token
+from twobills.jobs.data.raster import RasterCodec, class_token, image_batches
 
 
 def some_images(n: int, codec: RasterCodec, seed: int = 0) -> Images:
@@ -102,15 +103,19 @@ def test_a_batch_predicts_class_pixels_and_end() -> None:
     assert batch.documents is None  # a row is one image
 
 
-def test_batches_are_epochs_and_functions_of_the_step() -> None:
+def test_batches_are_whole_images_epoch_by_epoch() -> None:
     images = some_images(6, GREY)
-    batches = ImageBatches(images, GREY, batch_size=4, seed=7)
-    inputs = torch.cat([batches[step].inputs for step in range(3)])  # two epochs of six
+    batches = image_batches(images, GREY, batch_size=4, seed=7)
+    rows = [batches[step] for step in range(3)]  # two epochs of six
+    inputs = torch.cat([batch.inputs for batch in rows])
+    targets = torch.cat([batch.targets for batch in rows])
     every = sorted(GREY.tokens(images.levels, images.labels).tolist())
     assert sorted(inputs[:6].tolist()) == sorted(inputs[6:].tolist()) == every
     assert inputs[:6].tolist() != inputs[6:].tolist()
-    again = ImageBatches(images, GREY, batch_size=4, seed=7)
-    assert torch.equal(again[2].inputs, batches[2].inputs)
-    assert torch.equal(again[0].inputs, batches[0].inputs)
-    other = ImageBatches(images, GREY, batch_size=6, seed=8)
-    assert not torch.equal(other[0].inputs, inputs[:6])
+    assert torch.equal(targets[:, :-1], inputs[:, 1:])
+    assert set(targets[:, -1].tolist()) <= {GREY.end_id, IGNORED}  # after the very last image there is nothing
+    again = image_batches(images, GREY, batch_size=4, seed=7)
+    assert torch.equal(again[2].inputs, rows[2].inputs)
+    assert not torch.equal(image_batches(images, GREY, batch_size=4, seed=8)[0].inputs, rows[0].inputs)
+    assert batches.empty_frac == 0
+    assert batches.epochs(3)[0].epochs == pytest.approx(2)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from twobills.jobs.data.images import Images
-from twobills.jobs.data.raster import ImageBatches, RasterCodec
+from twobills.jobs.data.raster import RasterCodec, image_batches
 from twobills.jobs.device import pick_device
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training import likelihood
@@ -90,7 +90,7 @@ def test_batches_do_not_matter(step: TrainingStep) -> None:
 
 
 def test_a_trained_network_tells_dark_from_bright(step: TrainingStep) -> None:
-    batches = ImageBatches(some_images(64, seed=4), CODEC, batch_size=16, seed=0)
+    batches = image_batches(some_images(64, seed=4), CODEC, batch_size=16, seed=0)
     for i in range(SPEC.n_steps):
         step(batches[i], lr_scale=1.0)
     found = evaluate_images(step.network, some_images(40, seed=5), CODEC, batch_size=32, attend=step.attend)

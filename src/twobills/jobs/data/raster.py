@@ -13,14 +13,16 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from twobills.errors import DataError
 from twobills.jobs.data.batch import Batch
+from twobills.jobs.data.batches import Batches
 from twobills.jobs.data.codec import END_ID, END_OF_TEXT, Document, TokenArray
 from twobills.jobs.data.images import Images, Labels, Levels
+from twobills.jobs.data.streams import MemoryStream
+from twobills.specs.data import Packing
 
 _CHANNELS = {1: "p", 3: "rgb"}
 _LABEL = struct.Struct("<I")
@@ -93,29 +95,10 @@ def class_token(name: str) -> str:
     return f"<class {name}>"
 
 
-def shuffled(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """The order in which ``n`` images come in an epoch."""
-    return np.random.default_rng((seed, epoch)).permutation(n)
-
-
-class ImageBatches:
-    """Batches of whole images by step: each epoch is a pass over all of them in an order of its own."""
-
-    def __init__(self, images: Images, codec: RasterCodec, *, batch_size: int, seed: int) -> None:
-        self._images, self._codec, self._batch_size, self._seed = images, codec, batch_size, seed
-        self._order: tuple[int, npt.NDArray[np.int64]] = (-1, np.empty(0, np.int64))
-
-    def __getitem__(self, step: int) -> Batch:
-        """The batch of this step."""
-        first = step * self._batch_size
-        places = np.array([self._place(i) for i in range(first, first + self._batch_size)])
-        return self._codec.batch(self._images.levels[places], self._images.labels[places])
-
-    def _place(self, nth: int) -> int:
-        epoch, index = divmod(nth, len(self._images.labels))
-        if self._order[0] != epoch:
-            self._order = epoch, shuffled(len(self._images.labels), self._seed, epoch)
-        return int(self._order[1][index])
+def image_batches(images: Images, codec: RasterCodec, *, batch_size: int, seed: int) -> Batches:
+    """Batches of whole images by step, each epoch in an order of its own."""
+    stream = MemoryStream(codec.tokens(images.levels, images.labels))
+    return Batches([stream], batch_size=batch_size, seq_len=codec.window, seed=seed, packing=Packing.DOCUMENTS)
 
 
 def _tokenizer(words: Sequence[str]) -> Tokenizer:
