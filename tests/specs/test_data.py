@@ -23,6 +23,17 @@ def test_a_path_is_one_source_and_nothing_is_the_default() -> None:
     assert read("").sources[0].path is None
 
 
+def test_digits_are_images_unless_something_has_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = DataSpec(modality=Modality.IMAGES)
+    assert read('data = "digits"') == read('modality = "images"') == images
+    assert read('data = "digits"\nmodality = "images"\nlevels = 17') == DataSpec(modality=Modality.IMAGES, levels=17)
+    monkeypatch.chdir(tmp_path)
+    assert DataSpec.of(Path("digits")) == images
+    (tmp_path / "digits").mkdir()
+    assert DataSpec.of(Path("digits")) == DataSpec(sources=(SourceSpec(path=Path("digits")),))
+    assert data_from_document({"data": "digits"}, tmp_path).sources == (SourceSpec(path=tmp_path / "digits"),)
+
+
 def test_tables_say_what_each_source_is() -> None:
     data = read(
         'modality = "bytes"\ndata_cache = "cache"\npacking = "documents"\n'
@@ -58,6 +69,10 @@ def test_tables_say_what_each_source_is() -> None:
         ('modality = "video"', "modality='video': must be one of text, bytes, images"),
         ('packing = "tight"', "packing='tight': must be one of stream, documents"),
         ("data_cache = 1", "data_cache=1: must be a path"),
+        ('modality = "images"\nlevels = 1', "levels=1: must be between 2 and 256, and of images"),
+        ("levels = 16", "levels=16: must be between 2 and 256, and of images"),
+        ('modality = "images"\nlevels = 2.5', "levels=2.5: must be a whole number"),
+        ('modality = "images"\n[[data]]\npath = "a"\n[[data]]\npath = "b"', "images come from one folder"),
     ],
 )
 def test_a_bad_value_is_one_line(text: str, message: str) -> None:

@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 from twobills.errors import RequestError
 
-DATA_KEYS = ("data", "modality", "data_cache", "packing")
+DATA_KEYS = ("data", "modality", "levels", "data_cache", "packing")
 """The keys of a job's file that this module reads."""
+DIGITS = "digits"
+"""As a path, where nothing has that name: scikit-learn's digits, which are images."""
 MOST_UNEQUAL = 1e6
 """No source may weigh more than so many times another."""
 _Choice = TypeVar("_Choice", bound=StrEnum)
@@ -59,7 +61,7 @@ class SourceSpec:
     """One source of documents."""
 
     path: Path | None = None
-    """A file or folder; None is the Python standard library's source."""
+    """A file or folder; None is the Python standard library's source, or scikit-learn's digits if images are wanted."""
     weight: float | None = None
     """Its share of the tokens, relative to the other sources' weights; None: as much as it has."""
     format: Format | None = None
@@ -80,6 +82,8 @@ class DataSpec:
 
     sources: tuple[SourceSpec, ...] = (SourceSpec(),)
     modality: Modality = Modality.TEXT
+    levels: int | None = None
+    """Of images: how many levels each value of a pixel has; None: the default of the source."""
     cache: Path | None = None
     """A folder of tokens that runs share; None keeps them beside the run."""
     packing: Packing = Packing.STREAM
@@ -94,16 +98,25 @@ class DataSpec:
             raise RequestError(
                 f"[[data]] weight={min(weights):g}: less than a millionth of another source's; leave the source out"
             )
+        if self.modality is Modality.IMAGES and (len(self.sources) > 1 or self.sources[0].format):
+            raise RequestError("[[data]]: images come from one folder of PNG files; give data = the folder")
+        if self.levels is not None and (self.modality is not Modality.IMAGES or not 2 <= self.levels <= 256):
+            raise RequestError(f"levels={self.levels}: must be between 2 and 256, and of images")
 
     @classmethod
     def of(cls, path: Path | None, modality: Modality = Modality.TEXT) -> DataSpec:
         """The data at one path, as a command's ``--data`` names it."""
+        if path == Path(DIGITS) and not path.exists():
+            return cls(modality=Modality.IMAGES)
         return cls(sources=(SourceSpec(path=path),), modality=modality)
 
 
 def data_from_document(document: Mapping[str, Any], folder: Path) -> DataSpec:
     """The data of a job's file; relative paths begin at ``folder``. Raises RequestError, naming the key."""
     data = document.get("data")
+    modality = _choice("modality", document["modality"], Modality) if "modality" in document else None
+    if data == DIGITS and not (folder / DIGITS).exists() and modality in (None, Modality.IMAGES):
+        data, modality = None, Modality.IMAGES
     if data is None:
         sources: tuple[SourceSpec, ...] = (SourceSpec(),)
     elif isinstance(data, str):
@@ -112,10 +125,13 @@ def data_from_document(document: Mapping[str, Any], folder: Path) -> DataSpec:
         sources = tuple(_source(table, folder) for table in data)
     else:
         raise RequestError(f"data={data!r}: must be a path, or [[data]] tables with a path each")
-    cache = document.get("data_cache")
+    cache, levels = document.get("data_cache"), document.get("levels")
+    if levels is not None and (isinstance(levels, bool) or not isinstance(levels, int)):
+        raise RequestError(f"levels={levels!r}: must be a whole number")
     return DataSpec(
         sources=sources,
-        modality=_choice("modality", document.get("modality", Modality.TEXT), Modality),
+        modality=modality or Modality.TEXT,
+        levels=levels,
         cache=None if cache is None else _path("data_cache", cache, folder),
         packing=_choice("packing", document.get("packing", Packing.STREAM), Packing),
     )
