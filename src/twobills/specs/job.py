@@ -113,6 +113,11 @@ class TrainingJob:
 
 def read_job(path: Path, overrides: Sequence[str] = ()) -> TrainingJob:
     """The job in a TOML file, with ``key=value`` overrides. Raises RequestError for anything it does not know."""
+    return job_from_document(read_document(path, overrides), path)
+
+
+def read_document(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a TOML file says, with ``key=value`` overrides. Raises RequestError if it is none."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -121,6 +126,11 @@ def read_job(path: Path, overrides: Sequence[str] = ()) -> TrainingJob:
         raise RequestError(f"{path}: not TOML ({error})") from None
     for override in overrides:
         _apply(document, override)
+    return document
+
+
+def job_from_document(document: dict[str, Any], path: Path) -> TrainingJob:
+    """The job that the document of the file ``path`` states."""
     known = {f.name: f for f in fields(TrainingJob)}
     _check_keys(str(path), document, known)
     if "out" not in document:

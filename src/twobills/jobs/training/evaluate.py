@@ -10,15 +10,14 @@ from __future__ import annotations
 import gzip
 import lzma
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from twobills.jobs.data.batch import IGNORED
+from twobills.jobs.data.batch import IGNORED, Batch
 from twobills.jobs.data.codec import Document, TokenArray
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
@@ -40,26 +39,32 @@ def evaluate(
     network: Decoder, documents: list[TokenArray], *, batch_size: int, seq_len: int, attend: CausalAttention
 ) -> Evaluation:
     """Total loss of all documents in nats. Documents begin with the end-of-text token."""
+    return evaluate_batches(network, heldout_windows(documents, batch_size, seq_len), attend=attend)
+
+
+def evaluate_batches(network: Decoder, batches: Iterable[Batch], *, attend: CausalAttention) -> Evaluation:
+    """Total loss of what is predicted in batches of one length, in nats."""
     nats, n_tokens, n_rows, flops, n_bytes = 0.0, 0, 0, 0.0, 0.0
-    for inputs, targets in _windows(documents, batch_size, seq_len):
+    for batch in batches:
         if not n_rows:  # every row has the same shape: those of the first batch are counted, and taken for all
             with CountBytes() as counted, count_flops() as counter:
-                nats += _loss(network, inputs, targets, attend)
-            flops, n_bytes = counter.get_total_flops() / len(inputs), counted.total / len(inputs)
+                nats += _loss(network, batch, attend)
+            flops, n_bytes = counter.get_total_flops() / len(batch.inputs), counted.total / len(batch.inputs)
         else:
-            nats += _loss(network, inputs, targets, attend)
-        n_tokens += int((targets != IGNORED).sum())
-        n_rows += len(inputs)
+            nats += _loss(network, batch, attend)
+        n_tokens += batch.n_targets
+        n_rows += len(batch.inputs)
     return Evaluation(nats, n_tokens, flops * n_rows, n_bytes * n_rows)
 
 
 @torch.no_grad()
-def _loss(network: Decoder, inputs: Tensor, targets: Tensor, attend: CausalAttention) -> float:
+def _loss(network: Decoder, batch: Batch, attend: CausalAttention) -> float:
     """Summed nats of a batch (B, T)."""
     device = network.lm_head.weight.device
-    hidden = network.hidden(inputs.to(device), torch.arange(inputs.shape[1], device=device), attend)
-    logits = network.logits(hidden).flatten(0, 1)
-    loss = F.cross_entropy(logits, targets.to(device).flatten(), ignore_index=IGNORED, reduction="sum")
+    positions = torch.arange(batch.inputs.shape[1], device=device)
+    hidden = network.hidden(batch.inputs.to(device), positions, attend)
+    logits, targets = network.logits(hidden).flatten(0, 1), batch.targets.to(device).flatten()
+    loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
     return float(loss)
 
 
@@ -80,8 +85,8 @@ def xz_bits_per_byte(documents: list[Document]) -> float:
     return 8 * len(lzma.compress(whole, preset=9 | lzma.PRESET_EXTREME)) / len(whole)
 
 
-def _windows(documents: list[TokenArray], batch_size: int, seq_len: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of inputs and targets (B, seq_len); ends are padded and not predicted."""
+def heldout_windows(documents: list[TokenArray], batch_size: int, seq_len: int) -> Iterator[Batch]:
+    """Batches (B, seq_len); ends are padded and not predicted."""
     spans = [tokens[s : s + seq_len + 1] for tokens in documents for s in range(0, len(tokens) - 1, seq_len)]
     for first in range(0, len(spans), batch_size):
         batch = spans[first : first + batch_size]
@@ -90,4 +95,4 @@ def _windows(documents: list[TokenArray], batch_size: int, seq_len: int) -> Iter
         for row, span in enumerate(batch):
             inputs[row, : len(span) - 1] = span[:-1]
             targets[row, : len(span) - 1] = span[1:]
-        yield torch.from_numpy(inputs), torch.from_numpy(targets)
+        yield Batch(torch.from_numpy(inputs), torch.from_numpy(targets))

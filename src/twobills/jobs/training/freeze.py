@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from twobills.errors import RequestError
+from twobills.jobs.chat_template import TEMPLATE_FILE, TOKENIZER_CONFIG, token_text
 from twobills.jobs.data.codec import END_ID, END_OF_TEXT
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.digest import MANIFEST, weights_digest
@@ -33,9 +34,12 @@ def freeze(
     lineage: Mapping[str, Any],
     bill: Mapping[str, Any],
     chat_template: str | None = None,
+    tokenizer_config: Mapping[str, Any] | None = None,
+    eos_token_ids: Sequence[int] = (END_ID,),
 ) -> str:
     """Writes the model folder and returns the weights' digest. ``chat_template`` makes a prompt of a chat (Jinja).
 
+    ``tokenizer_config`` and ``eos_token_ids`` (the first ends an answer) are those of a base made elsewhere, if given.
     An earlier model of ours at ``folder`` is replaced. Raises RequestError if something else is there.
     """
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -50,10 +54,15 @@ def freeze(
         part.mkdir()
         save_file(state, part / "model.safetensors", metadata={"format": "pt"})
         (part / "model.safetensors").chmod(0o666 & ~_umask())  # safetensors makes it readable by its owner only
-        _write_json(part / "config.json", to_hf(network.spec, dtype=dtype, eos_token_id=END_ID))
-        _write_json(part / "generation_config.json", {"bos_token_id": END_ID, "eos_token_id": END_ID})
+        known = _tokenizer_config(network.spec.max_seq_len) if tokenizer_config is None else tokenizer_config
+        special = _special_ids(tokenizer, known, eos_token_ids)
+        _write_json(part / "config.json", {**to_hf(network.spec, dtype=dtype, eos_token_id=END_ID), **special})
+        _write_json(part / "generation_config.json", special)
         tokenizer.save(str(part / "tokenizer.json"))
-        _write_json(part / "tokenizer_config.json", _tokenizer_config(network.spec.max_seq_len, chat_template))
+        template = {} if chat_template is None else {"chat_template": chat_template}
+        _write_json(part / TOKENIZER_CONFIG, {**known, **template})
+        if chat_template is not None:  # newer programs read this file, older ones the key beside
+            (part / TEMPLATE_FILE).write_text(chat_template, encoding="utf-8")
         _write_json(part / MANIFEST, {"digest": digest, "lineage": lineage, "training_bill": bill})
         _put_in_place(part, folder, Path(scratch) / "replaced")
     return digest
@@ -68,15 +77,21 @@ def check_free(folder: Path) -> None:
         raise RequestError(f"{folder}: {parent} is not a folder that can be written to; choose another --out")
 
 
-def _tokenizer_config(max_seq_len: int, chat_template: str | None) -> dict[str, Any]:
-    config = {
+def _tokenizer_config(max_seq_len: int) -> dict[str, Any]:
+    return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_seq_len,
         "bos_token": END_OF_TEXT,
         "eos_token": END_OF_TEXT,
         "clean_up_tokenization_spaces": False,
     }
-    return config if chat_template is None else {**config, "chat_template": chat_template}
+
+
+def _special_ids(tokenizer: Tokenizer, config: Mapping[str, Any], eos_token_ids: Sequence[int]) -> dict[str, Any]:
+    """The tokens that begin a text, if one does, and end it, as ``config.json`` names them."""
+    begin = tokenizer.token_to_id(token_text(config.get("bos_token")))
+    ends = [*eos_token_ids] if len(eos_token_ids) > 1 else eos_token_ids[0]
+    return {"bos_token_id": begin, "eos_token_id": ends}
 
 
 def _put_in_place(part: Path, folder: Path, replaced: Path) -> None:
