@@ -36,15 +36,17 @@ class Journal:
         self._began_at = time.time() - age_s
         self._path = folder / f"{self.process}.json"
         self._handle: int | None = None
-        self._lock = threading.Lock()
+        self._lock, self._metered = threading.Lock(), threading.Event()
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
         self.write(0, None)
+        threading.Thread(target=self._beat, name="journal", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._metered.set()
         with self._lock:
             handle, self._handle = self._handle, None
         if handle is not None:
@@ -53,11 +55,18 @@ class Journal:
 
     def write(self, n: int, usage: Usage | None) -> None:
         """Says that the process is alive, and what its reading number ``n`` would be; None before it has a meter."""
+        if usage:
+            self._metered.set()
         page = {"began_at": self._began_at, "alive_at": time.time(), "n": n, "usage": usage and usage.to_json()}
         text = json.dumps(page).encode()
         with self._lock, suppress(OSError):  # a full disk is told by what must be written
             if self._handle is not None:
                 os.pwrite(self._handle, text.ljust(_PAGE_BYTES), 0)
+
+    def _beat(self) -> None:
+        """Says that the process is alive, until there is a meter that says more."""
+        while not self._metered.wait(WRITE_EVERY_S):
+            self.write(0, None)
 
 
 class Chips(NamedTuple):

@@ -37,3 +37,17 @@ def training_memory(
         activation_bytes=activation_bytes(model, batch_size=batch_size, seq_len=seq_len, dtype=dtype),
         available_bytes=machine.memory_bytes,
     )
+
+
+def largest_batch(model: ModelSpec, machine: MachineSpec, *, seq_len: int, dtype: DType) -> int:
+    """Sequences of the largest batch that fits; 0 if not even one does."""
+    fits, too_many = 0, 1
+    while training_memory(model, machine, batch_size=too_many, seq_len=seq_len, dtype=dtype).fits:
+        fits, too_many = too_many, 2 * too_many
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if training_memory(model, machine, batch_size=middle, seq_len=seq_len, dtype=dtype).fits:
+            fits = middle
+        else:
+            too_many = middle
+    return fits

@@ -11,7 +11,7 @@ from twobills.counts.flops import train_flops_per_token
 from twobills.errors import SpecError
 from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates
-from twobills.perf.capacity import TrainingMemory, training_memory
+from twobills.perf.capacity import TrainingMemory, largest_batch, training_memory
 from twobills.perf.energy import declared_energy
 from twobills.perf.step import StepForecast, evaluate_step, train_step
 from twobills.plan.interval import Interval, around
@@ -44,15 +44,24 @@ class TrainingPlan(NamedTuple):
 
 
 def plan_training(
-    model: ModelSpec, training: TrainingSpec, machine: MachineSpec, rates: Rates, *, corpus_bytes: float = 0.0
+    model: ModelSpec,
+    training: TrainingSpec,
+    machine: MachineSpec,
+    rates: Rates,
+    *,
+    corpus_bytes: float = 0.0,
+    spent_s: float = 0.0,
 ) -> TrainingPlan:
-    """The plan and its bill. ``corpus_bytes`` are tokenised first. Raises SpecError if it does not fit in memory."""
+    """The plan and its bill. ``corpus_bytes`` are tokenised first; ``spent_s`` have passed when the plan is made.
+
+    Raises SpecError if it does not fit in memory.
+    """
     shape = {"batch_size": training.batch_size, "seq_len": training.seq_len, "dtype": training.dtype}
     memory = training_memory(model, machine, **shape)  # type: ignore[arg-type]
     if not memory.fits:
         raise SpecError(_does_not_fit(model, training, machine, memory))
     step = train_step(model, machine, **shape)  # type: ignore[arg-type]
-    prepare_s = machine.experience.slower(Part.PREPARE) * corpus_bytes / PREPARE_BYTES_PER_S
+    prepare_s = spent_s + machine.experience.slower(Part.PREPARE) * corpus_bytes / PREPARE_BYTES_PER_S
     train_s = step.seconds * training.n_steps
     phases = {Phase.PRETRAIN: _used(machine, prepare_s + train_s, training.n_tokens, step, training.n_steps)}
     if training.heldout_tokens:
@@ -123,7 +132,9 @@ def _does_not_fit(model: ModelSpec, training: TrainingSpec, machine: MachineSpec
         state = f"model {model.name}: weights and optimiser alone take {show_bytes(memory.state_bytes)}"
         return f"{state} and {there}; only a smaller model would fit on one machine"
     needed = f"model {model.name}: training needs {show_bytes(memory.needed_bytes)}"
-    return f"{needed} and {there}; a batch_size below {training.batch_size} or a smaller model would fit"
+    largest = largest_batch(model, machine, seq_len=training.seq_len, dtype=training.dtype)
+    would = f"batch_size={largest} is the largest that fits" if largest else "only a smaller model or seq_len would fit"
+    return f"{needed} and {there}; {would}"
 
 
 def _used(machine: MachineSpec, wall_s: float, n_tokens: float, step: StepForecast, n_steps: float) -> PhaseUsage:
