@@ -13,6 +13,7 @@ from twobills.flows.machine import FoundMachine, MeasuredMachine
 from twobills.jobs.device import pick_device
 from twobills.ledger.store import Ledger
 from twobills.specs import catalog
+from twobills.specs.data import DataSpec
 from twobills.specs.dtype import DType
 from twobills.specs.job import TrainingJob
 
@@ -34,7 +35,7 @@ def job(tmp_path: Path, corpus_folder: Path) -> TrainingJob:
     """A quarter of a second of training on the stated machine."""
     return TrainingJob(
         out=tmp_path / "out" / "model",
-        data=corpus_folder,
+        data=DataSpec.of(corpus_folder),
         minutes=0.004,
         vocab_size=512,
         batch_size=2,

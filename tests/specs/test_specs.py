@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from twobills.errors import RequestError, SpecError
 from twobills.specs import catalog
+from twobills.specs.data import DataSpec
 from twobills.specs.dtype import DType
 from twobills.specs.efficiency import interpolate
 from twobills.specs.job import TrainingJob, read_job
@@ -80,7 +81,7 @@ def test_a_job_file_is_read_with_overrides(tmp_path: Path) -> None:
     job = read_job(path, ["minutes=1.5", "training.muon_lr=0.03", "data=corpus"])
     assert job == TrainingJob(
         out=tmp_path / "model",
-        data=tmp_path / "corpus",
+        data=DataSpec.of(tmp_path / "corpus"),
         minutes=1.5,
         training={"lr": 0.01, "muon_lr": 0.03},
     )

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from twobills.cli.screen import err
 from twobills.flows.listener import Listener, TrainingProgress
-from twobills.units import show_count, show_frac, show_seconds, show_usd
+from twobills.units import show_bytes, show_count, show_frac, show_seconds, show_usd
 
 _LINES_EVERY = 10
 """Without a terminal: a line per so many per cent."""
@@ -43,6 +43,10 @@ class ProgressListener(Listener):
         """A line that says what begins."""
         self._end_bar()
         err.print(f"[bold]·[/bold] {text}")
+
+    def preparing(self, done: int, total: int) -> None:
+        """The bar: data that has become tokens."""
+        self._draw("preparing", done / total if total else 1.0, f"{show_bytes(done)} of {show_bytes(total)} encoded")
 
     def training(self, progress: TrainingProgress) -> None:
         """The bar: loss, tokens per second, MFU, money so far, time left."""

@@ -29,6 +29,9 @@ class Listener:
     def found(self, part: str, document: Mapping[str, Any]) -> None:
         """A part of the result exists: ``machine``, ``plan``, ``data``, ``quality``, ``requests``, ``bills`` ..."""
 
+    def preparing(self, done: int, total: int) -> None:
+        """So many bytes of the data have become tokens."""
+
     def training(self, progress: TrainingProgress) -> None:
         """A step was done."""
 

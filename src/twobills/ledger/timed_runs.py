@@ -20,6 +20,7 @@ from twobills.specs.experience import JobExperience, Part
 from twobills.usage import Job, Phase, PhaseUsage
 
 Z95 = NormalDist().inv_cdf(0.95)
+_ROUNDING_S = 1e-6
 _STATED: Mapping[Job, set[str]] = {
     Job.TRAINING: {"wall_s", "n_steps", "step_s", "tokens_per_s"},
     Job.INFERENCE: {"wall_s"},
@@ -158,8 +159,8 @@ def _bare(parts: Mapping[Part, Seconds], learned: JobExperience | None) -> dict[
 
 
 def _done(parts: Mapping[Part, Seconds]) -> dict[Part, Seconds]:
-    """The parts that were both planned and done."""
-    return {part: seconds for part, seconds in parts.items() if min(seconds) > 0}
+    """The parts that were both planned and done; what is left of a difference by rounding is neither."""
+    return {part: seconds for part, seconds in parts.items() if min(seconds) > _ROUNDING_S}
 
 
 def _log_sigma(interval: Mapping[str, float]) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from twobills.errors import RequestError
+from twobills.specs.data import DATA_KEYS, DataSpec, data_from_document
 from twobills.specs.dtype import DType
 from twobills.specs.limits import Limits
 from twobills.specs.training import TrainingSpec
@@ -31,6 +32,11 @@ _NUMBERS: Mapping[str, type] = {
     "evaluate_every": int,
     "spike_sigmas": float,
 }
+HOW_KEYS = ("accumulate", "compile", "parallel")
+"""Of ``[training]``: how a step is computed and not what it computes, so a resume may change them; other sums of the
+same numbers have other last bits."""
+_FREE_KEYS = ("out", "usd_per_chip_hour", "limits", "checkpoint_every_s", "evaluate_every", "watch")
+"""Keys that a resume may change without being another run."""
 _LIMITS = tuple(limit.name for limit in fields(Limits))
 _LENGTHS = ("minutes", "steps", "tokens")
 WATCHERS = ("tensorboard", "trackio")
@@ -42,8 +48,8 @@ class TrainingJob:
 
     out: Path
     """The model folder to write."""
-    data: Path | None = None
-    """A file or folder; None is the Python standard library's source."""
+    data: DataSpec = field(default_factory=DataSpec)
+    """What to learn from; by default the Python standard library's source."""
     minutes: float = 2.0
     """Planned minutes of training: the plan makes steps of them, once."""
     steps: int = 0
@@ -110,6 +116,30 @@ class TrainingJob:
                 f"[model]: {missing[0]} is missing; give the whole shape, or none to let the plan choose"
             )
 
+    @property
+    def length(self) -> str:
+        """How long it trains, in words."""
+        return (
+            f"{self.steps} steps"
+            if self.steps
+            else f"{self.tokens:g} tokens"
+            if self.tokens
+            else f"{self.minutes:g} min"
+        )
+
+    def limited(self, **limits: float | None) -> TrainingJob:
+        """The job with these limits in place of its own; None leaves one as it is."""
+        return replace(self, limits=replace(self.limits, **{k: v for k, v in limits.items() if v is not None}))
+
+    def identity(self) -> dict[str, str]:
+        """What makes it this run and no other, as text, key by key: a resume must say the same."""
+        same = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FREE_KEYS}
+        tables: dict[str, Mapping[str, Any]] = {name: same.pop(name) for name in ("model", "training")}
+        tables["data"] = asdict(same.pop("data"))
+        for name, table in tables.items():
+            same |= {f"{name}.{key}": value for key, value in table.items() if key not in (*HOW_KEYS, "cache")}
+        return {key: str(value) for key, value in same.items()}
+
 
 def read_job(path: Path, overrides: Sequence[str] = ()) -> TrainingJob:
     """The job in a TOML file, with ``key=value`` overrides. Raises RequestError for anything it does not know."""
@@ -131,13 +161,16 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def job_from_document(document: dict[str, Any], path: Path) -> TrainingJob:
     """The job that the document of the file ``path`` states."""
-    known = {f.name: f for f in fields(TrainingJob)}
+    known = dict.fromkeys([*(f.name for f in fields(TrainingJob)), *DATA_KEYS])
     _check_keys(str(path), document, known)
     if "out" not in document:
         raise RequestError(f"{path}: out is missing; say where the model folder should go")
-    for key in ("out", "data"):
-        if key in document:
-            document[key] = (path.parent / Path(str(document[key]))).resolve()
+    document["out"] = (path.parent / Path(str(document["out"]))).resolve()
+    try:
+        data = data_from_document(document, path.parent.resolve())
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
+    document = {**{key: value for key, value in document.items() if key not in DATA_KEYS}, "data": data}
     for key in ("model", "training", "limits"):
         if not isinstance(document.get(key, {}), dict):
             raise RequestError(f"{path}: {key}={document[key]!r}: must be a table")

@@ -12,8 +12,8 @@ import torch
 from tests.models import SMALL
 from twobills.counts.operations import total_flops, train_step_operations
 from twobills.errors import RequestError, TwobillsError
-from twobills.jobs.data.codec import Document, train_tokenizer
-from twobills.jobs.data.tokens import Batches, encode_documents
+from twobills.jobs.data.batches import Batches
+from twobills.jobs.data.codec import Document, TextCodec, train_tokenizer
 from twobills.jobs.device import Device, pick_device
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte
@@ -68,8 +68,8 @@ def test_the_learning_rate_warms_up_and_falls_to_zero() -> None:
 
 
 def batches_of_text() -> Batches:
-    tokenizer = train_tokenizer([TEXT] * 10, 320)
-    tokens = np.concatenate(encode_documents(tokenizer, [TEXT] * 40))
+    codec = TextCodec(train_tokenizer([TEXT] * 10, 320))
+    tokens = np.concatenate([*codec.encode([Document("x", TEXT.encode())] * 40)])
     return Batches(tokens, batch_size=4, seq_len=32, seed=0)
 
 
