@@ -25,7 +25,8 @@ def quality(**change: Any) -> dict[str, Any]:
         "png_bits_per_pixel": 4.0,
         "gzip_bits_per_pixel": 3.0,
         "xz_bits_per_pixel": 2.5,
-        "classification": {"accuracy": 0.975, "n_images": 360, "n_classes": 10, "commonest_frac": 0.11},
+        "heldout_accuracy": 0.975,
+        "classification": {"n_images": 360, "n_classes": 10, "commonest_frac": 0.11},
         **change,
     }
 
@@ -58,7 +59,7 @@ def test_the_sentence_says_bits_and_right_answers() -> None:
     assert "1.50 bits for each pixel, 50.0 % fewer than gzip's 3.00" in words
     assert "right for 97.5 % of 360 images" in words
     assert "commonest of 10 classes would be right for 11.0 %" in words
-    alone = quality(classification={"accuracy": None, "reason": "all images are of one class"})
+    alone = quality(classification={"n_images": 0, "reason": "all images are of one class"})
     assert "no classes to tell apart: all images are of one class." in sentences.quality_sentence(alone)
 
 

@@ -220,17 +220,18 @@ def quality_sentence(quality: Document) -> str:
     else:
         side = "fewer" if ours < gzip else "more"
         words = f"{opening}, {show_frac(abs(1 - ours / gzip))} {side} than gzip's {significant(gzip)}."
-    return words + _classified(quality.get("classification"))
+    return words + _classified(quality)
 
 
-def _classified(found: Document | None) -> str:
+def _classified(quality: Document) -> str:
     """How a model of images tells classes apart, if that was asked of it."""
+    found = quality.get("classification")
     if not found:
         return ""
-    if found["accuracy"] is None:
+    if not found["n_images"]:
         return f" It has no classes to tell apart: {found['reason']}."
     return (
-        f" Asked under which class an image is likeliest, it is right for {show_frac(found['accuracy'])} of "
+        f" Asked under which class an image is likeliest, it is right for {show_frac(quality['heldout_accuracy'])} of "
         f"{found['n_images']:,} images; always naming the commonest of {found['n_classes']} classes would be right for "
         f"{show_frac(found['commonest_frac'])}."
     )

@@ -33,6 +33,8 @@ class ImageEvaluation(NamedTuple):
     nats: float
     """Of all pixels under their images' own classes."""
     n_pixels: int
+    n_values: int
+    """Pixels, each channel counted."""
     n_classified: int
     """0 where there is one class only."""
     n_right: int
@@ -102,6 +104,7 @@ def evaluate_images(
     return ImageEvaluation(
         nats=float(nats[np.arange(len(nats)), images.labels].sum()),
         n_pixels=images.n_pixels,
+        n_values=images.levels.size,
         n_classified=len(places),
         n_right=int(right.sum()),
         n_readings=len(asked),
