@@ -78,11 +78,8 @@ class Batches:
         shape = last - first, self._seq_len
         inputs, targets = np.full(shape, _EMPTY_ID, np.int64), np.full(shape, IGNORED, np.int64)
         documents = np.zeros(shape, np.int64) if self._with_documents else None
-        sources, numbers = self._turns(np.arange(first, last))
-        for row, (source, number) in enumerate(zip(sources.tolist(), numbers.tolist(), strict=True)):
-            windows = self._windows[source]
-            start, end = windows.span(number)
-            n, stream = end - start, windows.stream
+        for row, (stream, start, end) in enumerate(self._spans(np.arange(first, last))):
+            n = end - start
             tokens = stream.tokens(start, end + 1)
             inputs[row, :n], targets[row, : len(tokens) - 1] = tokens[:n], tokens[1:]
             if stream.masked:
@@ -96,6 +93,16 @@ class Batches:
             torch.from_numpy(targets),
             None if documents is None else torch.from_numpy(documents),
         )
+
+    def _spans(self, rows: Places) -> list[tuple[Stream, int, int]]:
+        """For each row of the run its source, and where in it the row's window starts and ends."""
+        sources, numbers = self._turns(rows)
+        starts, ends = np.empty_like(rows), np.empty_like(rows)
+        for source in np.unique(sources):
+            mine = sources == source
+            starts[mine], ends[mine] = self._windows[source].spans(numbers[mine])
+        streams = [self._windows[source].stream for source in sources]
+        return [*zip(streams, starts.tolist(), ends.tolist(), strict=True)]
 
     def epochs(self, n_steps: int) -> list[Epochs]:
         """How often each source has been seen after so many steps."""
@@ -124,12 +131,13 @@ class _Windows:
         self.n = (len(stream) - 1 - seq_len) // seq_len
         self.tokens_per_window = float(seq_len)
 
-    def span(self, number: int) -> tuple[int, int]:
-        """Where the window that comes ``number``-th starts and ends."""
-        epoch, place = divmod(number, self.n)
-        offset = hashed(self._seed, epoch) % self._seq_len
-        start = offset + self._seq_len * int(permuted(np.array([place]), self.n, hashed(self._seed, epoch, 1))[0])
-        return start, start + self._seq_len
+    def spans(self, numbers: Places) -> tuple[Places, Places]:
+        """Where the windows that come ``numbers``-th start and end."""
+        offsets = np.empty_like(numbers)
+        for epoch in np.unique(numbers // self.n):
+            offsets[numbers // self.n == epoch] = hashed(self._seed, int(epoch)) % self._seq_len
+        starts = offsets + self._seq_len * _shuffled(numbers, self.n, self._seed)
+        return starts, starts + self._seq_len
 
 
 class _PackedWindows:
@@ -143,11 +151,19 @@ class _PackedWindows:
         self.n = len(self._starts) - 1
         self.tokens_per_window = len(stream) / self.n
 
-    def span(self, number: int) -> tuple[int, int]:
-        """Where the window that comes ``number``-th starts and ends."""
-        epoch, place = divmod(number, self.n)
-        window = int(permuted(np.array([place]), self.n, hashed(self._seed, epoch, 1))[0])
-        return int(self._starts[window]), int(self._starts[window + 1])
+    def spans(self, numbers: Places) -> tuple[Places, Places]:
+        """Where the windows that come ``numbers``-th start and end."""
+        windows = _shuffled(numbers, self.n, self._seed)
+        return self._starts[windows], self._starts[windows + 1]
+
+
+def _shuffled(numbers: Places, n: int, seed: int) -> Places:
+    """Which of n windows comes ``numbers``-th; every n numbers are an epoch with an order of its own."""
+    epochs, found = numbers // n, np.empty_like(numbers)
+    for epoch in np.unique(epochs):
+        mine = epochs == epoch
+        found[mine] = permuted(numbers[mine] % n, n, hashed(seed, int(epoch), 1))
+    return found
 
 
 def _packed(starts: Places, n_tokens: int, seq_len: int) -> Places:
