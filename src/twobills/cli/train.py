@@ -21,6 +21,14 @@ def train(
 ) -> None:
     """Train and freeze a model as a TOML file says, with the bill predicted first."""
     restart_with_settings()
+    from twobills.specs.job import read_document
+
+    asked = read_document(config, overrides or ())
+    if "finetune" in asked:
+        from twobills.cli.finetune import finetune
+
+        finetune(asked, config, ledger, as_json=as_json)
+        return
     from twobills.cli.progress import ProgressListener
     from twobills.cli.run_screen import RunListener, show_training
     from twobills.cli.screen import print_json

@@ -16,7 +16,7 @@ from twobills.jobs.data.codec import END_OF_TEXT, train_tokenizer
 from twobills.jobs.inference.weights import load_folder
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.digest import weights_digest
-from twobills.jobs.training.base import grown, load_base
+from twobills.jobs.training.base_model import grown, load_base
 from twobills.specs.model import ModelSpec
 
 BASE = replace(TINY, vocab_size=320)
