@@ -57,7 +57,7 @@ def test_a_job_from_corpus_to_frozen_folder(planned: PlannedJob, ledger: Ledger,
     heard = Heard()
     with account(ledger, "train", {}) as run_id:
         ledger.plan(run_id, planned.plan.bill, planned_job_to_json(planned))
-        trained = run_job(planned, ledger, run_id, heard)
+        trained = run_job(planned.task(max_s=planned.max_s), ledger, run_id, heard)
     loaded = load_folder(job.out)
     assert loaded.digest == trained.digest
     assert loaded.manifest is not None
@@ -113,7 +113,7 @@ def pretrain_gaps(planned: PlannedJob, ledger: Ledger) -> dict[str, float]:
     """Runs the job; the gaps of its pre-training phase in fractions of that phase's plan."""
     with account(ledger, "train", {}) as run_id:
         ledger.plan(run_id, planned.plan.bill, {})
-        run_job(planned, ledger, run_id, Listener())
+        run_job(planned.task(max_s=planned.max_s), ledger, run_id, Listener())
     bills = ledger.planned_bills(run_id)[Job.TRAINING], ledger.measured_bills(run_id)[Job.TRAINING]
     gaps = reconcile(*bills).phases[Phase.PRETRAIN]
     causes = {"work": gaps.work_usd, "speed": gaps.speed_usd, "price": gaps.price_usd}
@@ -130,7 +130,7 @@ def test_a_run_that_goes_as_planned_has_no_gap(
 def test_phases_add_up_to_the_whole_time(planned: PlannedJob, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     time = PlannedTime(planned, monkeypatch)
     with account(ledger, "train", {}) as run_id:
-        run_job(planned, ledger, run_id, Listener())
+        run_job(planned.task(max_s=planned.max_s), ledger, run_id, Listener())
     used = ledger.measured_bills(run_id)[Job.TRAINING].usage.total
     assert used.chip_s == pytest.approx(time.clock.now_s * planned.machine.spec.n_chips)
     assert used.energy.declared_j == pytest.approx(4.0 * 2 * time.clock.now_s)
@@ -153,6 +153,7 @@ def test_an_extra_epoch_moves_only_the_work_gap(
 
     def again(trainer: Trainer, *args: Any, **kwargs: Any) -> Iterator[Step]:
         yield from run(trainer, *args, **kwargs)
+        trainer.n_done = 0
         yield from run(trainer, *args, **kwargs)
 
     def prepare_again(training: Any) -> Any:
@@ -181,7 +182,7 @@ def test_ctrl_c_keeps_what_was_spent(planned: PlannedJob, ledger: Ledger, job: T
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), account(ledger, "train", {}) as run_id:
-        run_job(planned, ledger, run_id, Impatient())
+        run_job(planned.task(max_s=planned.max_s), ledger, run_id, Impatient())
     (run_id,) = ledger.run_ids()
     assert ledger.outcome(run_id) is Outcome.INTERRUPTED
     used = ledger.measured_bills(run_id)[Job.TRAINING].usage.phases[Phase.PRETRAIN]
@@ -206,5 +207,5 @@ def test_nothing_half_written_is_left(
 
     monkeypatch.setattr("twobills.jobs.training.freeze.save_file", fail)
     with pytest.raises(OSError, match="No space"), account(ledger, "train", {}) as run_id:
-        run_job(planned, ledger, run_id, Listener())
-    assert list(Path(job.out.parent).iterdir()) == []
+        run_job(planned.task(max_s=planned.max_s), ledger, run_id, Listener())
+    assert [path.name for path in Path(job.out.parent).iterdir()] == ["model.run"]

@@ -17,6 +17,7 @@ from twobills.cli.ledger import ledger_app
 from twobills.cli.machine import machine
 from twobills.cli.plan import plan_app
 from twobills.cli.run import run
+from twobills.cli.runtime import leaving_quickly
 from twobills.cli.search import search_app
 from twobills.cli.serve import serve
 from twobills.cli.train import train
@@ -72,6 +73,11 @@ def main() -> None:
     SIGTERM ends a job as Ctrl-C does, its bill kept; only a server that serves takes it as its ordinary end.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with leaving_quickly():
+        _run()
+
+
+def _run() -> NoReturn:
     if os.environ.get("NO_COLOR"):
         os.environ.pop("FORCE_COLOR", None)  # whoever sets both wants none: the help's own library thinks otherwise
     try:

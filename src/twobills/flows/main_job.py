@@ -15,13 +15,13 @@ from typing import Any
 from twobills import __version__
 from twobills.flows.accounts import account
 from twobills.flows.bills import bills_to_json
+from twobills.flows.job_data import job_corpus
 from twobills.flows.listener import Listener
 from twobills.flows.machine import FoundMachine
 from twobills.flows.planned_job import measure_and_plan, model_to_json, planned_job_to_json
 from twobills.flows.provenance import provenance
 from twobills.flows.served_load import STARTUP_S, WORKLOAD, ServedLoad, plan_load, serve_load
 from twobills.flows.training_job import TrainedModel, run_job
-from twobills.jobs.data.corpus import read_corpus
 from twobills.jobs.training.freeze import check_free
 from twobills.ledger.store import Ledger
 from twobills.money.bill import busy_usd
@@ -32,6 +32,7 @@ from twobills.report.documents import SCHEMA, to_json_text
 from twobills.report.figures.bills import both_bills_figure
 from twobills.report.figures.style import standalone
 from twobills.report.page import run_page
+from twobills.specs.data import DataSpec
 from twobills.specs.job import TrainingJob
 from twobills.usage import Job
 
@@ -51,13 +52,13 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
     """Does it all and returns the document; the report, its picture and the model lie in ``out``."""
     job = TrainingJob(
         out=asked.out / "model",
-        data=asked.data,
+        data=DataSpec.of(asked.data),
         minutes=asked.minutes,
         seed=asked.seed,
         usd_per_chip_hour=asked.usd_per_chip_hour,
     )
     check_free(job.out)
-    corpus = read_corpus(job.data)
+    corpus = job_corpus(job)
     settings = {"out": str(asked.out), "minutes": asked.minutes, "data": corpus.name, "seed": asked.seed}
     with account(ledger, "run", settings) as run_id:
         listener.found("run", {"run_id": run_id, "ledger": str(ledger.path)})
@@ -67,7 +68,7 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
         ledger.plan(run_id, planned.plan.bill, {"machine": planned.machine_document, **plan})
         ledger.plan(run_id, inference.bill, plan["inference"])
         listener.found("plan", plan)
-        trained = run_job(planned, ledger, run_id, listener)
+        trained = run_job(planned.task(max_s=planned.max_s), ledger, run_id, listener)
         listener.stage(f"Serving the frozen model over HTTP: {WORKLOAD.n_requests} requests from held-out text")
         served = serve_load(planned, trained, ledger, run_id, listener)
         intervals = {Job.TRAINING: planned.plan.total_usd, Job.INFERENCE: inference.total_usd}

@@ -5,29 +5,38 @@ Everything is decided here, from counting and from rates of single operations; n
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from twobills.counts.params import count_params
+from twobills.flows.job_data import bytes_per_token, bytes_to_prepare, foreseen_epochs, vocab_size
 from twobills.flows.listener import Listener
 from twobills.flows.machine import MeasuredMachine, find_machine, machine_to_json, measure_machine
+from twobills.flows.training_task import TrainingTask, n_evaluations
 from twobills.jobs.data.corpus import Corpus
 from twobills.laws.forms import Law
 from twobills.laws.published import published_law
 from twobills.ledger.store import Ledger
-from twobills.perf.step import train_step
-from twobills.plan.local import PREPARE_BYTES_PER_S, TrainingPlan, plan_training, training_plan_to_json
+from twobills.meter.clock import process_age_s
+from twobills.perf.step import StepForecast, train_step
+from twobills.plan.local import (
+    PREPARE_BYTES_PER_S,
+    TrainingPlan,
+    peak_flops_per_s,
+    plan_training,
+    training_plan_to_json,
+)
 from twobills.plan.size import Choice, choose_size
+from twobills.specs.data import Modality
 from twobills.specs.job import TrainingJob
 from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec
 from twobills.units import SECONDS_PER_MINUTE
 
 LAW = "besiroglu-2024"
-BYTES_PER_TOKEN = 3.3
-"""Assumed before the tokenizer exists: bytes of source text per token of a vocabulary of some thousands."""
 OVERTIME = 1.3
-"""Training stops at this multiple of its planned time, done or not."""
+"""Training that cannot be gone on with stops at this multiple of its planned time, done or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,24 +55,49 @@ class PlannedJob:
 
     @property
     def max_s(self) -> float:
-        """Seconds after which training stops whatever is left."""
+        """Seconds after which training stops whatever is left, where it cannot be gone on with."""
         return OVERTIME * self.plan.step.seconds * self.plan.training.n_steps
 
+    def task(self, *, max_s: float = math.inf) -> TrainingTask:
+        """What is to be carried out."""
+        plan = self.plan
+        return TrainingTask(
+            job=self.job,
+            corpus=self.corpus,
+            found=self.machine.found,
+            model=plan.model,
+            training=plan.training,
+            predicted=plan.bill,
+            total_usd=plan.total_usd,
+            step_s=plan.step.seconds,
+            step_flops=plan.step.flops,
+            peak_flops_per_s=peak_flops_per_s(plan.machine, plan.training),
+            plan=planned_job_to_json(self),
+            machine=self.machine_document,
+            max_s=max_s,
+        )
 
-def measure_and_plan(job: TrainingJob, corpus: Corpus, ledger: Ledger, listener: Listener) -> PlannedJob:
-    """Measures this machine, then plans by what its earlier runs taught; tells the listener what the machine is."""
+
+def measure_and_plan(
+    job: TrainingJob, corpus: Corpus, ledger: Ledger, listener: Listener, *, metered_since_start: bool = False
+) -> PlannedJob:
+    """Measures this machine, then plans by what its earlier runs taught; tells the listener what the machine is.
+
+    Where the process is metered from its start, what has passed until the plan is made belongs to the plan.
+    """
     if job.out.exists():
         listener.stage(f"{job.out} holds an earlier model, which this one will replace")
-    if corpus.encoding != "utf-8":
-        listener.stage("Not all of the data is UTF-8 text, so it is read byte by byte")
+    if corpus.encoding != "utf-8" and job.data.modality is Modality.TEXT:
+        listener.stage("Not all of the data is UTF-8 text; what is not is read as one character per byte")
     listener.stage("Measuring this machine: products per number format, memory, power counters")
-    planned = plan_job(job, corpus, measure_machine(find_machine(job.usd_per_chip_hour), ledger))
+    machine = measure_machine(find_machine(job.usd_per_chip_hour), ledger)
+    planned = plan_job(job, corpus, machine, spent_s=process_age_s() if metered_since_start else 0.0)
     listener.found("machine", planned.machine_document)
     return planned
 
 
-def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine) -> PlannedJob:
-    """Chooses size and tokens, and predicts the bill."""
+def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine, *, spent_s: float = 0.0) -> PlannedJob:
+    """Chooses size and tokens, and predicts the bill, of which ``spent_s`` have passed."""
     law, choices = published_law(LAW), []
     if job.model:
         model = _named_shape(job)
@@ -72,25 +106,27 @@ def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine) -> Plan
             machine.spec,
             law,
             train_s=SECONDS_PER_MINUTE * job.minutes,
-            n_unique_tokens=corpus.training_bytes / BYTES_PER_TOKEN,
-            vocab_size=job.vocab_size,
+            n_unique_tokens=corpus.training_bytes / bytes_per_token(job),
+            vocab_size=vocab_size(job),
             batch_size=job.batch_size,
             seq_len=job.seq_len,
             dtype=machine.dtype,
         )
         model = choices[0].model
     step = train_step(model, machine.spec, batch_size=job.batch_size, seq_len=job.seq_len, dtype=machine.dtype)
+    n_steps = _n_steps(job, step)
+    heldout_tokens = int(n_evaluations(job, n_steps) * corpus.heldout_bytes / bytes_per_token(job))
     training = TrainingSpec(
-        n_steps=max(1, int(SECONDS_PER_MINUTE * job.minutes / step.seconds)),
+        n_steps=n_steps,
         batch_size=job.batch_size,
         seq_len=job.seq_len,
         dtype=machine.dtype,
-        heldout_tokens=int(corpus.heldout_bytes / BYTES_PER_TOKEN),
+        heldout_tokens=heldout_tokens,
         seed=job.seed,
         **job.training,
     )
-    corpus_bytes = corpus.training_bytes + corpus.heldout_bytes
-    plan = plan_training(model, training, machine.spec, machine.found.rates, corpus_bytes=corpus_bytes)
+    corpus_bytes = bytes_to_prepare(job, corpus)
+    plan = plan_training(model, training, machine.spec, machine.found.rates, corpus_bytes=corpus_bytes, spent_s=spent_s)
     return PlannedJob(
         job=job,
         corpus=corpus,
@@ -100,6 +136,15 @@ def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine) -> Plan
         choices=choices,
         law=law,
     )
+
+
+def _n_steps(job: TrainingJob, step: StepForecast) -> int:
+    """Optimiser steps: as asked, or as many as the tokens or the minutes make."""
+    if job.steps:
+        return job.steps
+    if job.tokens:
+        return int(job.tokens / (job.batch_size * job.seq_len))
+    return max(1, int(SECONDS_PER_MINUTE * job.minutes / step.seconds))
 
 
 def planned_job_to_json(planned: PlannedJob) -> dict[str, Any]:
@@ -120,7 +165,8 @@ def planned_job_to_json(planned: PlannedJob) -> dict[str, Any]:
         "model": model_to_json(planned.plan.model),
         "sizes": sizes,
         "law": {"name": planned.law.name, "extrapolated": extrapolated, "source": planned.law.source},
-        "assumed": {"bytes_per_token": BYTES_PER_TOKEN, "prepare_bytes_per_s": PREPARE_BYTES_PER_S},
+        "sources": foreseen_epochs(planned.job, planned.corpus, planned.plan.training.n_tokens),
+        "assumed": {"bytes_per_token": bytes_per_token(planned.job), "prepare_bytes_per_s": PREPARE_BYTES_PER_S},
     }
 
 
@@ -139,7 +185,7 @@ def _named_shape(job: TrainingJob) -> ModelSpec:
         n_kv_heads=shape["n_kv_heads"],
         d_head=shape.get("d_head", shape["d_model"] // max(1, shape["n_heads"])),
         d_ff=shape["d_ff"],
-        vocab_size=job.vocab_size,
+        vocab_size=vocab_size(job),
         max_seq_len=job.seq_len,
         tied_embeddings=True,
     )

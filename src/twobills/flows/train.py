@@ -1,43 +1,126 @@
-"""Training alone: plan, train, freeze, and the plan held against the meter."""
+"""Training alone: plan, train, freeze, and the plan held against the meter; what was stopped or killed goes on."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
+from twobills.errors import RequestError
 from twobills.flows.accounts import account
 from twobills.flows.bills import bills_to_json
+from twobills.flows.job_data import job_corpus
 from twobills.flows.listener import Listener
-from twobills.flows.planned_job import measure_and_plan, model_to_json, planned_job_to_json
+from twobills.flows.machine import find_machine
+from twobills.flows.planned_job import measure_and_plan, model_to_json
+from twobills.flows.run_folder import RunFolder, Stored, check_same
 from twobills.flows.training_job import run_job
-from twobills.jobs.data.corpus import read_corpus
+from twobills.flows.training_task import TrainingTask, task_from_json
+from twobills.jobs.data.corpus import Corpus
+from twobills.jobs.training.checkpoint import Checkpoints
 from twobills.jobs.training.freeze import check_free
+from twobills.ledger.journal import Chips, settle
+from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
 from twobills.report.documents import SCHEMA
 from twobills.specs.job import TrainingJob
 from twobills.usage import Job
 
 
-def run_train(job: TrainingJob, ledger: Ledger, listener: Listener) -> dict[str, Any]:
-    """Trains and freezes; returns the document that ``twobills train --json`` prints."""
+class Begin(StrEnum):
+    """What to do about a run that was begun before."""
+
+    NEW = "new"
+    """Begin one, unless another is unfinished."""
+    RESUME = "resume"
+    """Go on with it; begin one if there is none."""
+    RESTART = "restart"
+    """Begin one whatever there is."""
+
+
+def run_train(
+    job: TrainingJob, folder: RunFolder, ledger: Ledger, listener: Listener, begin: Begin = Begin.NEW
+) -> dict[str, Any]:
+    """Trains and freezes in an open folder; returns the document that ``twobills train --json`` prints."""
     check_free(job.out)
-    corpus = read_corpus(job.data)
-    with account(ledger, "train", {"out": str(job.out), "minutes": job.minutes, "data": corpus.name}) as run_id:
+    stored = _stored(job, folder, begin)
+    if stored and (document := folder.result()):
+        return _done_already(document, stored.run_id, ledger, listener)
+    corpus = job_corpus(job)
+    settings = {"out": str(job.out), "length": job.length, "data": corpus.name, "resumed": bool(stored)}
+    with account(ledger, "train", settings, run_id=stored.run_id if stored else None) as run_id:
+        if not stored:
+            folder.clear()
+            folder.store(run_id, job)
         listener.found("run", {"run_id": run_id, "ledger": str(ledger.path)})
-        planned = measure_and_plan(job, corpus, ledger, listener)
-        plan = planned_job_to_json(planned)
-        ledger.plan(run_id, planned.plan.bill, {"machine": planned.machine_document, **plan})
-        listener.found("plan", plan)
-        trained = run_job(planned, ledger, run_id, listener)
+        _settle(job, folder, ledger, run_id)
+        task = _task(job, corpus, stored, folder, ledger, run_id, listener)
+        trained = run_job(task, ledger, run_id, listener, folder)
         model = {**model_to_json(trained.model), "folder": str(job.out), "digest": trained.digest}
         ledger.result(run_id, {"model": model, "quality": trained.quality, "training": trained.training_without_curve})
-    return {
-        "schema": SCHEMA,
-        "run_id": run_id,
-        "machine": planned.machine_document,
-        "data": trained.data,
-        "plan": plan,
-        "model": model,
-        "training": trained.training,
-        "quality": trained.quality,
-        "bills": bills_to_json(ledger, run_id, {Job.TRAINING: planned.plan.total_usd}),
-    }
+        document = {
+            "schema": SCHEMA,
+            "run_id": run_id,
+            "machine": task.machine,
+            "data": trained.data,
+            "plan": task.plan,
+            "model": model,
+            "training": trained.training,
+            "quality": trained.quality,
+            "bills": bills_to_json(ledger, run_id, {Job.TRAINING: task.total_usd}),
+        }
+        folder.finish(document)
+    return document
+
+
+def _stored(job: TrainingJob, folder: RunFolder, begin: Begin) -> Stored | None:
+    """The run to go on with, None to begin one. Raises RequestError where that would lose or mix up something."""
+    if begin is Begin.RESTART:
+        return None
+    stored = folder.stored()
+    if begin is Begin.RESUME and stored:
+        check_same(stored, job, folder)
+        return stored
+    steps = Checkpoints(folder.checkpoints).steps()
+    if begin is Begin.NEW and stored and steps and not folder.result():
+        raise RequestError(
+            f"{folder.path}: holds a run that is not finished, with a checkpoint of step {steps[0]}; "
+            "--resume goes on with it, --restart begins again"
+        )
+    return None
+
+
+def _done_already(document: dict[str, Any], run_id: str, ledger: Ledger, listener: Listener) -> dict[str, Any]:
+    """What a run that was finished gave; its end is recorded if the process died just before."""
+    listener.stage(f"Run {run_id} is done already: nothing is left to go on with")
+    if ledger.outcome(run_id) is not Outcome.DONE:
+        ledger.end(run_id, Outcome.DONE)
+    return document
+
+
+def _settle(job: TrainingJob, folder: RunFolder, ledger: Ledger, run_id: str) -> None:
+    """Adds to the bill what processes that died here spent since their last readings."""
+    assert folder.journal is not None, "the folder is open"
+    found = find_machine(job.usd_per_chip_hour)
+    chips = Chips(found.device.n_chips, found.chip.watts)
+    settle(ledger, run_id, folder.processes, mine=folder.journal.process, rates=found.rates, chips=chips)
+
+
+def _task(
+    job: TrainingJob,
+    corpus: Corpus,
+    stored: Stored | None,
+    folder: RunFolder,
+    ledger: Ledger,
+    run_id: str,
+    listener: Listener,
+) -> TrainingTask:
+    """What was decided when the run began; decided now, and kept, if it was not yet."""
+    if stored and stored.task:
+        task = task_from_json(stored.task, job, corpus, find_machine(job.usd_per_chip_hour))
+    else:
+        task = measure_and_plan(job, corpus, ledger, listener, metered_since_start=True).task()
+        folder.store(run_id, job, task.to_json())
+        listener.found("plan", task.plan)
+    if Job.TRAINING not in ledger.planned_bills(run_id):
+        ledger.plan(run_id, task.predicted, {"machine": task.machine, **task.plan})
+    return task

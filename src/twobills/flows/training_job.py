@@ -1,35 +1,45 @@
 """The first job, as it was planned: tokenizer, training, held-out quality, frozen folder, all under the meter.
 
-The meter starts with the tokenizer, so preparing the data is on the training bill.
+The meter starts with the process where its age is known, else with the tokenizer, so preparing the data is on the
+training bill. A run that is gone on with prepares its data again, takes up the newest checkpoint, and is from there on
+the run that never stopped; until then its time is ``lost``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
+import msgspec
 import torch
-from tokenizers import Tokenizer
 
 from twobills.counts.flops import MFU_CONVENTION
 from twobills.flows.accounts import readings
-from twobills.flows.listener import Listener, TrainingProgress
-from twobills.flows.planned_job import PlannedJob
-from twobills.jobs.data.codec import TokenArray, train_tokenizer
-from twobills.jobs.data.tokens import Batches, encode_documents
+from twobills.flows.job_data import data_to_json, job_batches, prepare_tokens, seen_epochs
+from twobills.flows.listener import Listener
+from twobills.flows.run_account import RunAccount
+from twobills.flows.run_folder import RunFolder
+from twobills.flows.saving import Saver, same_bits
+from twobills.flows.training_steps import Stepping
+from twobills.flows.training_task import TrainingTask
+from twobills.flows.watching import curve
+from twobills.jobs.data.batches import Batches
+from twobills.jobs.data.codec import TokenArray
+from twobills.jobs.data.tokenise import TokenSet
 from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints
 from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte, xz_bits_per_byte
 from twobills.jobs.training.freeze import freeze
-from twobills.jobs.training.loop import Step, Trainer
+from twobills.jobs.training.guard import SpikeGuard
+from twobills.jobs.training.loop import Trainer
+from twobills.ledger.journal import lose
 from twobills.ledger.store import Ledger
+from twobills.meter.clock import process_age_s
 from twobills.meter.meter import Meter
 from twobills.money.bill import price
-from twobills.plan.local import mfu
 from twobills.specs.model import ModelSpec
 from twobills.usage import Job, Phase
-
-CURVE_POINTS = 300
 
 
 class TrainedModel(NamedTuple):
@@ -48,93 +58,108 @@ class TrainedModel(NamedTuple):
         return _without_curve(self.training)
 
 
-def run_job(planned: PlannedJob, ledger: Ledger, run_id: str, listener: Listener) -> TrainedModel:
-    """Carries the plan out. What was spent is in the ledger however it ends."""
-    found = planned.machine.found
-    compressors = {  # what the model is compared with is not a part of what the model costs
-        "gzip_bits_per_byte": gzip_bits_per_byte(planned.corpus.heldout),
-        "xz_bits_per_byte": xz_bits_per_byte(planned.corpus.heldout),
-    }
-    meter = Meter(Job.TRAINING, n_chips=found.device.n_chips, power=found.power_reader(), resting=Phase.PRETRAIN)
-    with readings(ledger, run_id, meter, found.rates):
-        return _Training(planned, run_id, meter, listener, compressors).run()
+def run_job(
+    task: TrainingTask, ledger: Ledger, run_id: str, listener: Listener, folder: RunFolder | None = None
+) -> TrainedModel:
+    """Carries the task out. What was spent is in the ledger however it ends.
+
+    With an open ``folder`` the run can be gone on with: checkpoints are taken, and it begins at the newest there is.
+    """
+    checkpoint, age_s, found = None, 0.0, task.found
+    if folder:
+        checkpoint, age_s = Checkpoints(folder.checkpoints).newest(listener.stage), process_age_s()
+        since, step = (checkpoint.notes["n_readings"], checkpoint.step) if checkpoint else (0, 0)
+        lose(ledger, run_id, found.rates, since=since, step=step)
+    meter = Meter(
+        Job.TRAINING,
+        n_chips=found.device.n_chips,
+        power=found.power_reader(age_s),
+        resting=Phase.LOST if checkpoint else Phase.PRETRAIN,
+        age_s=age_s,
+    )
+    with readings(ledger, run_id, meter, found.rates, folder.journal if folder else None) as written:
+        account = RunAccount(ledger, run_id, meter, written, found.rates)
+        return _Training(task, folder, account, listener, checkpoint).run()
 
 
 class _Training:
-    """One run of one plan."""
+    """One process of one run."""
 
     def __init__(
         self,
-        planned: PlannedJob,
-        run_id: str,
-        meter: Meter,
+        task: TrainingTask,
+        folder: RunFolder | None,
+        account: RunAccount,
         listener: Listener,
-        compressors: Mapping[str, float],
+        checkpoint: Checkpoint | None,
     ) -> None:
-        self._planned, self._meter, self._listener = planned, meter, listener
-        self._run_id, self._compressors = run_id, compressors
-        self._corpus, self._spec = planned.corpus, planned.plan.training
-        self._rates = planned.machine.found.rates
-        self._n_training_tokens = 0
+        self._task, self._account, self._listener = task, account, listener
+        self._resumable, self._folder = folder is not None, folder or RunFolder(task.job.out)
+        self._meter, self._corpus, self._spec = account.meter, task.corpus, task.training
+        self._checkpoint, self._spent = checkpoint, account.spending()
 
     def run(self) -> TrainedModel:
-        listener, spec = self._listener, self._spec
-        listener.stage("Learning a vocabulary from the training documents and encoding them")
-        with self._meter.phase(Phase.PRETRAIN):
-            tokenizer, tokens, heldout = self._prepare()
-        data = self._data_to_json(heldout)
+        listener, task = self._listener, self._task
+        listener.stage("Turning the data into tokens, where that has not been done")
+        with self._meter.phase(Phase.LOST if self._checkpoint else Phase.PRETRAIN):
+            tokens = self._prepare()
+        data = data_to_json(self._corpus, tokens)
         listener.found("data", data)
-        network = Decoder(self._planned.plan.model)
-        network.initialise(torch.Generator().manual_seed(spec.seed))
-        trainer = Trainer(network, spec, self._planned.machine.found.device)
-        listener.stage(f"Training {self._planned.plan.model.name}")
-        steps = self._train(trainer, tokens)
+        trainer = self._trainer()
+        saver = self._saver(trainer, tokens)
+        listener.stage(f"Training {task.model.name}")
+        self._meter.rest_in(Phase.PRETRAIN)
+        batches = job_batches(task.job, self._spec, tokens)
+        with Stepping(task, self._folder, self._account, listener, saver, self._spent) as stepping:
+            stepping.take(trainer, batches, look=lambda: self._evaluate(trainer, tokens.heldout))
         listener.stage("Measuring quality on text it has never seen")
-        quality = self._evaluate(trainer, heldout)
+        quality = {**self._evaluate(trainer, tokens.heldout), **self._compressors()}
         listener.found("quality", quality)
         self._meter.rest()
-        bill = price(self._meter.usage(), self._rates)
-        training = self._training_to_json(steps)
+        training = self._training_to_json(trainer, tokens, batches)
         lineage = {
-            "run_id": self._run_id,
+            "run_id": self._account.run_id,
             "billed_until": "freezing, whose seconds the ledger adds",
             "data": data,
             "training": _without_curve(training),
             "quality": quality,
         }
-        digest = freeze(network, tokenizer, self._planned.job.out, lineage=lineage, bill=bill.to_json())
-        return TrainedModel(digest, network.spec, data, training, quality, heldout)
+        bill = price(self._spent(), self._account.rates)
+        digest = freeze(trainer.network, tokens.codec.tokenizer, task.job.out, lineage=lineage, bill=bill.to_json())
+        return TrainedModel(digest, task.model, data, training, quality, tokens.heldout)
 
-    def _prepare(self) -> tuple[Tokenizer, TokenArray, list[TokenArray]]:
-        corpus = self._corpus
-        tokenizer = train_tokenizer(corpus.texts(corpus.training), self._planned.job.vocab_size)
-        tokens = np.concatenate(encode_documents(tokenizer, corpus.texts(corpus.training)))
-        self._n_training_tokens = len(tokens)
-        return tokenizer, tokens, encode_documents(tokenizer, corpus.texts(corpus.heldout))
+    def _prepare(self) -> TokenSet:
+        return prepare_tokens(self._task.job, self._corpus, self._listener)
 
-    def _train(self, trainer: Trainer, tokens: TokenArray) -> list[Step]:
-        spec, steps = self._spec, []
-        batches = Batches(tokens, batch_size=spec.batch_size, seq_len=spec.seq_len, seed=spec.seed)
-        for step in trainer.run(batches, self._meter, max_s=self._planned.max_s):
-            steps.append(step)
-            self._listener.training(self._progress(step))
-        return steps
+    def _trainer(self) -> Trainer:
+        network = Decoder(self._task.model)
+        network.initialise(torch.Generator().manual_seed(self._spec.seed))
+        guard = SpikeGuard(self._task.job.spike_sigmas)
+        return Trainer(network, self._spec, self._task.found.device, guard=guard)
 
-    def _progress(self, step: Step) -> TrainingProgress:
-        tokens_per_s = step.n_tokens / step.elapsed_s
-        plan = self._planned.plan
-        return TrainingProgress(
-            step=step.step,
-            n_steps=self._spec.n_steps,
-            loss=step.loss,
-            tokens_per_s=tokens_per_s,
-            mfu=mfu(plan.model, self._spec, plan.machine, tokens_per_s),
-            usd=price(self._meter.usage(), self._rates).total_usd,
-            remaining_s=step.elapsed_s * (1 / step.progress - 1),
-            progress=step.progress,
+    def _saver(self, trainer: Trainer, tokens: TokenSet) -> Saver | None:
+        """Who takes checkpoints; the trainer is put where the newest is."""
+        if not self._resumable:
+            return None
+        saver = Saver(
+            Checkpoints(self._folder.checkpoints),
+            trainer,
+            {
+                "model": f"{self._task.model.name} ({_digest(msgspec.json.encode(self._task.model))})",
+                "tokenizer": tokens.codec_digest,
+                "data": f"{tokens.n_training_tokens} tokens ({tokens.digest})",
+            },
+            every_s=self._task.job.checkpoint_every_s,
+            account=self._account,
         )
+        if self._checkpoint:
+            saver.go_on_from(self._checkpoint)
+            self._listener.stage(f"Going on after step {trainer.n_done} of {self._spec.n_steps}")
+            if differs := same_bits(self._checkpoint):
+                self._listener.stage(differs)
+        return saver
 
-    def _evaluate(self, trainer: Trainer, heldout: list[TokenArray]) -> dict[str, Any]:
+    def _evaluate(self, trainer: Trainer, heldout: list[TokenArray]) -> dict[str, float]:
         spec = self._spec
         with self._meter.phase(Phase.EVALUATE) as tally:
             result = evaluate(
@@ -148,54 +173,35 @@ class _Training:
         return {
             "heldout_bits_per_byte": bits_per_byte(result.nats, self._corpus.heldout_bytes),
             "heldout_nats_per_token": result.nats / result.n_tokens,
-            **self._compressors,
         }
 
-    def _data_to_json(self, heldout: list[TokenArray]) -> dict[str, Any]:
-        corpus = self._corpus
+    def _compressors(self) -> dict[str, float]:
+        """What the model is compared with, in the resting phase: a part of the run, though not of its evaluation."""
         return {
-            "name": corpus.name,
-            "encoding": corpus.encoding,
-            "n_documents": len(corpus.training) + len(corpus.heldout),
-            "n_heldout_documents": len(corpus.heldout),
-            "training_bytes": corpus.training_bytes,
-            "heldout_bytes": corpus.heldout_bytes,
-            "n_training_tokens": self._n_training_tokens,
-            "n_heldout_tokens": sum(len(tokens) for tokens in heldout),
-            "split": corpus.split,
-            "heldout_documents": [document.name for document in corpus.heldout],
+            "gzip_bits_per_byte": gzip_bits_per_byte([*self._corpus.heldout]),
+            "xz_bits_per_byte": xz_bits_per_byte([*self._corpus.heldout]),
         }
 
-    def _training_to_json(self, steps: list[Step]) -> dict[str, Any]:
-        last, spec, plan = steps[-1], self._spec, self._planned.plan
-        tokens_per_s = last.n_tokens / last.elapsed_s
+    def _training_to_json(self, trainer: Trainer, tokens: TokenSet, batches: Batches) -> dict[str, Any]:
+        n_tokens = trainer.n_done * self._spec.tokens_per_step
+        tokens_per_s = n_tokens / trainer.elapsed_s
         return {
-            "n_steps": last.step,
-            "planned_steps": spec.n_steps,
-            "n_tokens": last.n_tokens,
-            "epochs": last.n_tokens / self._n_training_tokens,
-            "wall_s": last.elapsed_s,
+            "n_steps": trainer.n_done,
+            "planned_steps": self._spec.n_steps,
+            "n_tokens": n_tokens,
+            "epochs": n_tokens / tokens.n_training_tokens,
+            "sources": seen_epochs(batches, tokens, trainer.n_done),
+            "wall_s": trainer.elapsed_s,
             "tokens_per_s": tokens_per_s,
-            "mfu": mfu(plan.model, spec, plan.machine, tokens_per_s),
+            "mfu": self._task.mfu(tokens_per_s),
             "mfu_convention": MFU_CONVENTION,
-            "curve": _thin(steps),
+            "curve": curve(self._folder.metrics),
         }
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()[:16]}"
 
 
 def _without_curve(training: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in training.items() if key != "curve"}
-
-
-def _thin(steps: list[Step]) -> list[dict[str, float]]:
-    """At most ``CURVE_POINTS`` points, each the mean loss of its steps."""
-    width = -(-len(steps) // CURVE_POINTS)
-    groups = [steps[i : i + width] for i in range(0, len(steps), width)]
-    return [
-        {
-            "step": group[-1].step,
-            "n_tokens": group[-1].n_tokens,
-            "elapsed_s": group[-1].elapsed_s,
-            "loss": sum(step.loss for step in group) / len(group),
-        }
-        for group in groups
-    ]
