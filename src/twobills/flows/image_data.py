@@ -68,7 +68,7 @@ def image_tokens(corpus: ImageCorpus) -> TokenSet:
     return TokenSet(Path(), codec, named, digest, (stream,), list(heldout), len(training.labels), size)
 
 
-def most_steps(corpus: ImageCorpus, batch_size: int) -> int:
+def most_image_steps(corpus: ImageCorpus, batch_size: int) -> int:
     """Optimiser steps after which a model would only learn the images by heart."""
     return -(-MOST_EPOCHS * len(corpus.training.labels) // batch_size)
 

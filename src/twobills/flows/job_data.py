@@ -7,16 +7,34 @@ nothing; the rest, and the vocabulary, are on the training bill.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twobills.errors import RequestError
+from twobills.flows.image_data import (
+    CHAT_TEMPLATE,
+    IMAGE_SHAPE,
+    beside_images,
+    image_codec,
+    image_quality,
+    image_tokens,
+    images_to_json,
+    measure_images,
+    most_image_steps,
+    reading_tokens,
+)
 from twobills.flows.listener import Listener
 from twobills.jobs.data.batches import Batches
 from twobills.jobs.data.codec import BytesCodec
 from twobills.jobs.data.corpus import Corpus, read_corpus
+from twobills.jobs.data.images import ImageCorpus, read_images
 from twobills.jobs.data.tokenise import TokenSet, is_tokenised, tokenise
-from twobills.specs.data import Modality
-from twobills.specs.job import TrainingJob
+from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte, xz_bits_per_byte
+from twobills.jobs.training.loop import Trainer
+from twobills.meter.meter import WorkTally
+from twobills.specs.data import Modality, Packing
+from twobills.specs.job import DEFAULT_SEQ_LEN, TrainingJob
 from twobills.specs.training import TrainingSpec
 
 BYTES_PER_TOKEN = 3.3
@@ -24,9 +42,29 @@ BYTES_PER_TOKEN = 3.3
 _NAMES_SHOWN = 1000
 
 
-def job_corpus(job: TrainingJob) -> Corpus:
+def job_corpus(job: TrainingJob) -> Corpus | ImageCorpus:
     """The corpus of the job. Raises DataError, naming what is wrong with it."""
+    if job.data.modality is Modality.IMAGES:
+        return read_images(job.data.sources[0].path, job.data.levels)
     return read_corpus(job.data)
+
+
+def fitted_job(job: TrainingJob, corpus: Corpus | ImageCorpus) -> TrainingJob:
+    """The job with what the data decides: a window of images is one image, and their vocabulary is fixed.
+
+    Raises RequestError for a job that says otherwise.
+    """
+    if not isinstance(corpus, ImageCorpus):
+        return job
+    codec = image_codec(corpus)
+    if job.seq_len not in (DEFAULT_SEQ_LEN, codec.window):
+        raise RequestError(f"seq_len={job.seq_len}: a window is one whole image, {codec.window} tokens; leave it out")
+    return replace(job, seq_len=codec.window, vocab_size=codec.vocab_size, model=job.model or IMAGE_SHAPE)
+
+
+def most_steps(job: TrainingJob, corpus: Corpus | ImageCorpus) -> int | None:
+    """Steps at which minutes end, however many they are; None if there is no such end."""
+    return most_image_steps(corpus, job.batch_size) if isinstance(corpus, ImageCorpus) else None
 
 
 def tokens_root(job: TrainingJob) -> Path:
@@ -41,17 +79,26 @@ def vocab_size(job: TrainingJob) -> int:
 
 def bytes_per_token(job: TrainingJob) -> float:
     """Bytes of data that one token stands for, before there are tokens."""
-    return 1.0 if job.data.modality is Modality.BYTES else BYTES_PER_TOKEN
+    return BYTES_PER_TOKEN if job.data.modality is Modality.TEXT else 1.0
 
 
-def bytes_to_prepare(job: TrainingJob, corpus: Corpus) -> float:
-    """Bytes that must go through the tokenizer: none if the tokens are there, or if bytes are the tokens."""
+def heldout_tokens(job: TrainingJob, corpus: Corpus | ImageCorpus) -> float:
+    """Tokens that measuring quality once reads, as foreseen."""
+    return reading_tokens(corpus) if isinstance(corpus, ImageCorpus) else corpus.heldout_bytes / bytes_per_token(job)
+
+
+def bytes_to_prepare(job: TrainingJob, corpus: Corpus | ImageCorpus) -> float:
+    """Bytes that must go through the tokenizer: none if the tokens are there, or if bytes or pixels are the tokens."""
+    if isinstance(corpus, ImageCorpus):
+        return 0.0
     there = is_tokenised(corpus, tokens_root(job), vocab_size=job.vocab_size)
     return 0.0 if there or job.data.modality is Modality.BYTES else corpus.training_bytes + corpus.heldout_bytes
 
 
-def prepare_tokens(job: TrainingJob, corpus: Corpus, listener: Listener) -> TokenSet:
+def prepare_tokens(job: TrainingJob, corpus: Corpus | ImageCorpus, listener: Listener) -> TokenSet:
     """The job's tokens, found or made. Raises DataError, naming the file that is wrong."""
+    if isinstance(corpus, ImageCorpus):
+        return image_tokens(corpus)
     return tokenise(corpus, tokens_root(job), vocab_size=job.vocab_size, on_progress=listener.preparing)
 
 
@@ -62,12 +109,44 @@ def job_batches(job: TrainingJob, spec: TrainingSpec, tokens: TokenSet) -> Batch
         batch_size=spec.batch_size,
         seq_len=spec.seq_len,
         seed=spec.seed,
-        packing=job.data.packing,
+        packing=Packing.DOCUMENTS if job.data.modality is Modality.IMAGES else job.data.packing,
     )
 
 
-def data_to_json(corpus: Corpus, tokens: TokenSet) -> dict[str, Any]:
+def measure_quality(
+    trainer: Trainer, corpus: Corpus | ImageCorpus, tokens: TokenSet, tally: WorkTally
+) -> dict[str, float]:
+    """Quality on held-out data as plain JSON; what measuring it used goes to ``tally``."""
+    network, spec = trainer.network, trainer.spec
+    if isinstance(corpus, ImageCorpus):
+        images = measure_images(network, corpus, trainer.attend)
+        tally.add(tokens=images.n_tokens, flops=images.flops, bytes=images.bytes)
+        return image_quality(images)
+    text = evaluate(network, tokens.heldout, batch_size=spec.batch_size, seq_len=spec.seq_len, attend=trainer.attend)
+    tally.add(tokens=text.n_tokens, flops=text.flops, bytes=text.bytes)
+    return {
+        "heldout_bits_per_byte": bits_per_byte(text.nats, corpus.heldout_bytes),
+        "heldout_nats_per_token": text.nats / text.n_tokens,
+    }
+
+
+def beside_the_model(corpus: Corpus | ImageCorpus) -> dict[str, Any]:
+    """What the model's quality is compared with, as plain JSON."""
+    if isinstance(corpus, ImageCorpus):
+        return beside_images(corpus)
+    heldout = [*corpus.heldout]
+    return {"gzip_bits_per_byte": gzip_bits_per_byte(heldout), "xz_bits_per_byte": xz_bits_per_byte(heldout)}
+
+
+def chat_template(corpus: Corpus | ImageCorpus) -> str | None:
+    """How a chat becomes a prompt of the model, if it is not text that anybody may continue."""
+    return CHAT_TEMPLATE if isinstance(corpus, ImageCorpus) else None
+
+
+def data_to_json(corpus: Corpus | ImageCorpus, tokens: TokenSet) -> dict[str, Any]:
     """What the data is, once it is tokens, as plain JSON."""
+    if isinstance(corpus, ImageCorpus):
+        return images_to_json(corpus, tokens)
     return {
         "name": corpus.name,
         "modality": corpus.spec.modality.value,
@@ -85,8 +164,11 @@ def data_to_json(corpus: Corpus, tokens: TokenSet) -> dict[str, Any]:
     }
 
 
-def foreseen_epochs(job: TrainingJob, corpus: Corpus, n_tokens: float) -> list[dict[str, Any]]:
+def foreseen_epochs(job: TrainingJob, corpus: Corpus | ImageCorpus, n_tokens: float) -> list[dict[str, Any]]:
     """How often a run of ``n_tokens`` will see each source, as plain JSON."""
+    if isinstance(corpus, ImageCorpus):
+        epochs = n_tokens / (len(corpus.training.labels) * job.seq_len)
+        return [{"name": corpus.name, "share": 1.0, "epochs": epochs}]
     weights = [source.weight or source.n_bytes for source in corpus.sources]
     share = corpus.training_bytes / max(1.0, sum(source.n_bytes for source in corpus.sources))
     return [

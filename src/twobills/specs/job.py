@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twobills.errors import RequestError
-from twobills.specs.data import DATA_KEYS, DataSpec, data_from_document
+from twobills.specs.data import DATA_KEYS, DataSpec, Modality, data_from_document
 from twobills.specs.dtype import DType
 from twobills.specs.limits import Limits
 from twobills.specs.training import TrainingSpec
@@ -39,6 +39,7 @@ _FREE_KEYS = ("out", "usd_per_chip_hour", "limits", "checkpoint_every_s", "evalu
 """Keys that a resume may change without being another run."""
 _LIMITS = tuple(limit.name for limit in fields(Limits))
 _LENGTHS = ("minutes", "steps", "tokens")
+DEFAULT_SEQ_LEN = 256
 WATCHERS = ("tensorboard", "trackio")
 
 
@@ -59,7 +60,7 @@ class TrainingJob:
     vocab_size: int = 4096
     batch_size: int = 8
     """Sequences per step."""
-    seq_len: int = 256
+    seq_len: int = DEFAULT_SEQ_LEN
     seed: int = 0
     usd_per_chip_hour: float | None = None
     """What you pay; None takes the catalogue's price."""
@@ -86,12 +87,13 @@ class TrainingJob:
                 raise RequestError(f"{name}={getattr(self, name):g}: must be 0 or more")
         if 0 < self.tokens < self.batch_size * self.seq_len:
             raise RequestError(f"tokens={self.tokens:g}: less than one step of batch_size x seq_len tokens")
-        if (self.steps or self.tokens) and not self.model:
+        images = self.data.modality is Modality.IMAGES  # which have a shape of their own, and as many tokens as levels
+        if (self.steps or self.tokens) and not self.model and not images:
             raise RequestError("steps, tokens: give [model] too; only minutes let the plan choose the size")
         for name in self.watch:
             if name not in WATCHERS:
                 raise RequestError(f"watch={name!r}: must be of {', '.join(WATCHERS)}")
-        if not 320 <= self.vocab_size <= 200_000:
+        if not images and not 320 <= self.vocab_size <= 200_000:
             raise RequestError(f"vocab_size={self.vocab_size}: must be between 320 and 200000")
         for name in ("batch_size", "seq_len"):
             if getattr(self, name) < 1:
