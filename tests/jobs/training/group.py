@@ -5,24 +5,22 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from tests.models import SMALL
 from twobills.errors import GroupError, TwobillsError
 from twobills.jobs.data.batch import Batch
 from twobills.jobs.device import pick_device
 from twobills.jobs.nn.decoder import Decoder
-from twobills.jobs.nn.digest import weights_digest
-from twobills.jobs.training.checkpoint import Checkpoints, load
+from twobills.jobs.training.checkpoint import Checkpoints
+from twobills.jobs.training.leading import LeadingCheckpoints, LeadingStep, follow
 from twobills.jobs.training.processes import Processes, joined
-from twobills.jobs.training.sharded import gathered
-from twobills.jobs.training.sharded_step import ShardedStep
 from twobills.jobs.training.step import TrainingStep
 from twobills.specs.dtype import DType
 from twobills.specs.training import TrainingSpec
@@ -53,33 +51,34 @@ def network_of() -> Decoder:
     return network
 
 
-def step_of(processes: Processes, spec: TrainingSpec) -> TrainingStep | ShardedStep:
-    if processes.n == 1:
-        return TrainingStep(network_of(), spec, pick_device())
-    return ShardedStep(network_of(), spec, processes)
-
-
 def curve(processes: Processes, asked: dict[str, Any]) -> dict[str, Any]:
     """Losses and norms of a run, from a checkpoint or from the beginning; ``save`` keeps one halfway."""
-    step = step_of(processes, spec_of(**asked["spec"]))
+    spec, many = spec_of(**asked["spec"]), processes.n > 1
+    step = LeadingStep(network_of(), spec, processes) if many else TrainingStep(network_of(), spec, pick_device())
     first = 0
     if "resume" in asked:
-        found = Checkpoints(Path(asked["resume"])).newest(warn=lambda _: None)
+        checkpoints = checkpoints_in(asked["resume"], processes)
+        found = checkpoints.newest(warn=lambda _: None)
         assert found
-        load(found, step.state())
+        checkpoints.load(found, step.state())
         step.refresh()
         first = found.step
     shown = []
     for i in range(first, N_STEPS):
         if i == SAVED_AT and "save" in asked:
-            Checkpoints(Path(asked["save"])).save(i, step.state(), identity={}, notes={})
+            checkpoints_in(asked["save"], processes).save(i, step.state(), identity={}, notes={})
         shown.append(list(step(batch_of(i), lr_scale=1.0)))
-    result = {"steps": shown, "flops": step.flops, "refused": list(step(batch_of(0), lr_scale=1.0, accept=_refuse))}
-    result["after"] = list(step(batch_of(0), lr_scale=1.0))
-    if isinstance(step, ShardedStep):
-        whole = gathered(step.network, torch.float32)
-        result["digest"] = weights_digest(whole.state_dict()) if whole else ""
-    return result
+    return {
+        "steps": shown,
+        "flops": step.flops,
+        "refused": list(step(batch_of(0), lr_scale=1.0, accept=_refuse)),
+        "after": list(step(batch_of(0), lr_scale=1.0)),
+        "weights": step.whole().lm_head.weight[0].tolist(),
+    }
+
+
+def checkpoints_in(folder: str, processes: Processes) -> Checkpoints:
+    return LeadingCheckpoints(Path(folder), processes) if processes.n > 1 else Checkpoints(Path(folder))
 
 
 def _refuse(loss: float, norm: float) -> bool:
@@ -87,12 +86,22 @@ def _refuse(loss: float, norm: float) -> bool:
     return False
 
 
+_STORES: list[TCPStore] = []
+"""Of the groups that were started: as torchrun keeps one, so that it outlives every process."""
+
+
 def start(n: int, *arguments: str, module: str = "tests.jobs.training.group") -> list[subprocess.Popen[str]]:
     """``n`` processes of a module, seated as torchrun would seat them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": n, "LOCAL_WORLD_SIZE": n, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    _STORES.append(store)
+    common = {
+        "WORLD_SIZE": n,
+        "LOCAL_WORLD_SIZE": n,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": store.port,
+        "TORCHELASTIC_USE_AGENT_STORE": True,
+        "TORCHELASTIC_RESTART_COUNT": 0,
+    }
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     started = []
     for rank in range(n):
@@ -121,10 +130,13 @@ def run(n: int, *asked: dict[str, Any]) -> list[Any]:
 def train_for_ever(timeout_s: float) -> None:
     """Steps until somebody is missing; process 0 says when they have begun."""
     with joined(timeout_s=timeout_s) as processes:
-        step = step_of(processes, spec_of())
+        if not processes.first:
+            follow(processes)
+            return
+        step = LeadingStep(network_of(), spec_of(), processes)
         for i in itertools.count():
             step(batch_of(i), lr_scale=1.0)
-            if i == 1 and processes.first:
+            if i == 1:
                 sys.stdout.write("begun\n")
                 sys.stdout.flush()
 
@@ -132,9 +144,10 @@ def train_for_ever(timeout_s: float) -> None:
 def find_curves(asked: list[dict[str, Any]]) -> None:
     """Process 0 writes what was asked for."""
     with joined(timeout_s=60) as processes:
-        found = [curve(processes, of) for of in asked]
         if processes.first:
-            sys.stdout.write(json.dumps(found))
+            sys.stdout.write(json.dumps([curve(processes, of) for of in asked]))
+        else:
+            follow(processes)
 
 
 def main() -> None:

@@ -92,6 +92,10 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: no checkpoint is whole; begin again with --restart")
         return None
 
+    def load(self, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> None:
+        """Copies a checkpoint's tensors into ``tensors``. Raises CheckpointError if those are of another network."""
+        load(checkpoint, tensors)
+
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are kept, the newest first."""
         return [_step_of(folder) for folder in self._folders()]

@@ -49,6 +49,8 @@ class Learns(Protocol):
 
     def refresh(self) -> None: ...
 
+    def whole(self) -> Decoder: ...
+
 
 class Step(NamedTuple):
     """What is known after a step."""
@@ -85,11 +87,16 @@ class Trainer:
         guard: SpikeGuard | None = None,
         step: Learns | None = None,
     ) -> None:
-        self.network, self.spec, self._device = network, spec, device
+        self.spec, self._device = spec, device
         self._guard = guard or SpikeGuard()
         self._step: Learns = step or TrainingStep(network, spec, device)
         self.attend = self._step.attend
         self.n_done, self.elapsed_s = 0, 0.0
+
+    @property
+    def network(self) -> Decoder:
+        """The network as it is now, in one piece: to be evaluated or frozen before the next step."""
+        return self._step.whole()
 
     def run(
         self,

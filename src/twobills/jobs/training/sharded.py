@@ -46,7 +46,7 @@ def way_of(spec: TrainingSpec, network: Decoder, processes: Processes) -> str:
 def spread(network: Decoder, processes: Processes, way: str, dtype: torch.dtype) -> None:
     """Turns the network's parameters into fp32 masters spread over the processes, cast to ``dtype`` where they work.
 
-    Every process must have initialised the same weights. Afterwards ``network.hidden`` gathers what it needs, and the
+    Every process must have the same weights. Afterwards ``network.hidden`` gathers what it needs, and the
     head stays gathered until the backward pass is over.
     """
     mesh = _mesh(processes, way)

@@ -17,24 +17,23 @@ from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
 from twobills.jobs.training.processes import Processes
-from twobills.jobs.training.sharded import ShardedOptimizer, spread, sync_gradients, way_of
+from twobills.jobs.training.sharded import ShardedOptimizer, gathered, spread, sync_gradients, way_of
 from twobills.jobs.training.step import Accept, StepResult
 from twobills.specs.training import TrainingSpec
 
 
 class ShardedStep:
-    """A network, its optimiser and its process group, ready to learn. All processes make it and call it alike."""
+    """A network, its optimiser and its processes, ready to learn. All make one, and call every method alike.
+
+    The weights are those of process 0; elsewhere ``network`` may be uninitialised.
+    """
 
     def __init__(self, network: Decoder, spec: TrainingSpec, processes: Processes) -> None:
-        if spec.batch_size < processes.n * spec.accumulate:
-            raise RequestError(
-                f"batch_size={spec.batch_size}: fewer sequences than {processes.n} processes x "
-                f"accumulate={spec.accumulate} need; each must have one"
-            )
         self.network, self.spec, self.processes = network, spec, processes
         self.way, dtype = way_of(spec, network, processes), TORCH_DTYPES[spec.dtype]
         self._device = processes.device.torch_device
         network.to(self._device)
+        processes.copy_from_first(parameter.detach() for parameter in network.parameters())
         spread(network, processes, self.way, dtype)
         self.optimizer = ShardedOptimizer(network, spec, dtype, processes)
         self.attend = CausalAttention(spec.seq_len, self._device, dtype)
@@ -42,12 +41,17 @@ class ShardedStep:
         self.flops = self.bytes = 0.0
         """Executed by one step in all processes together; known after the first."""
 
-    def __call__(self, batch: Batch, *, lr_scale: float, accept: Accept | None = None) -> StepResult:
-        """As ``TrainingStep``; ``batch`` is the global one, and ``accept`` is told the same in every process."""
-        if self.flops:
-            return self._run(batch, lr_scale, accept)
+    def learn(
+        self, mine: Batch, n_targets: int, *, lr_scale: float, accept: Accept | None = None, count: bool = False
+    ) -> StepResult:
+        """Learns from a batch of which ``mine`` are this process's rows and ``n_targets`` all predicted tokens.
+
+        ``accept`` is told the same in every process. ``count``: whether to count what is executed.
+        """
+        if not count:
+            return self._run(mine, n_targets, lr_scale, accept)
         with CountBytes() as counted, count_flops() as counter:
-            result = self._run(batch, lr_scale, accept)
+            result = self._run(mine, n_targets, lr_scale, accept)
         executed = torch.tensor([counter.get_total_flops(), counted.total], dtype=torch.float64)
         self.flops, self.bytes = self.processes.add_up(executed).tolist()
         return result
@@ -60,10 +64,13 @@ class ShardedStep:
         """Makes the working weights follow a loaded state."""
         self.optimizer.refresh()
 
-    def _run(self, batch: Batch, lr_scale: float, accept: Accept | None) -> StepResult:
-        n_targets, n_parts = batch.n_targets, self.spec.accumulate
-        mine = batch.rows(self.processes.rank, self.processes.n)
-        losses = []
+    def whole(self) -> Decoder | None:
+        """The network in one piece on the device, in the working format, in process 0; None elsewhere."""
+        network = gathered(self.network, TORCH_DTYPES[self.spec.dtype])
+        return network.to(self._device) if network else None
+
+    def _run(self, mine: Batch, n_targets: int, lr_scale: float, accept: Accept | None) -> StepResult:
+        n_parts, losses = self.spec.accumulate, []
         for i in range(n_parts):
             sync_gradients(self.network, i == n_parts - 1)
             losses.append(self._forward_backward(mine.rows(i, n_parts), n_targets))
@@ -78,3 +85,16 @@ class ShardedStep:
         loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / n_targets
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+
+def check_divisible(spec: TrainingSpec, n_processes: int) -> None:
+    """Raises RequestError unless every process has a sequence in every part of a batch."""
+    if spec.batch_size < n_processes * spec.accumulate:
+        raise RequestError(
+            f"batch_size={spec.batch_size}: fewer sequences than {n_processes} processes x "
+            f"accumulate={spec.accumulate} need; each must have one"
+        )
+    if spec.parallel == "none":
+        raise RequestError(
+            f"parallel=none: {n_processes} processes were started; take auto, ddp or fsdp, or one process"
+        )

@@ -64,6 +64,10 @@ class TrainingStep:
         """Makes the working weights follow a loaded state."""
         self.optimizer.refresh()
 
+    def whole(self) -> Decoder:
+        """The network in one piece, as it is now."""
+        return self.network
+
     def _run(self, batch: Batch, lr_scale: float, accept: Accept | None) -> StepResult:
         n_targets, n_parts = batch.n_targets, self.spec.accumulate
         loss = torch.stack([self._forward_backward(batch.rows(i, n_parts), n_targets) for i in range(n_parts)]).sum()
