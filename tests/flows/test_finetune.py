@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ def test_a_base_learns_to_answer_in_the_style_of_the_chats(
     base: Path, chats: Path, ledger: Ledger, tmp_path: Path
 ) -> None:
     out = tmp_path / "assistant"
+    start_s = time.perf_counter()
     document = run_finetune(job(out, base, chats), ledger, Listener())
+    wall_s = time.perf_counter() - start_s
     quality, data = document["quality"], document["data"]
     assert quality["after_nats_per_token"] < 0.5 < quality["before_nats_per_token"]
     assert data["n_sequences"] + data["n_heldout_sequences"] == 40
@@ -150,6 +153,10 @@ def test_a_base_learns_to_answer_in_the_style_of_the_chats(
         assert measured.line(phase).usage.tokens == planned.line(phase).usage.tokens
         assert measured.line(phase).usage.flops > 0
     assert document["bills"]["training"]["gaps"]["work_usd"] == pytest.approx(0)
+    chip_s = sum(used.chip_s for used in measured.usage.phases.values())
+    assert chip_s == pytest.approx(
+        wall_s * document["machine"]["n_chips"], rel=0.05
+    )  # the ledger's last line is not in it
 
 
 def test_transformers_opens_it_and_writes_chats_the_same_way(

@@ -52,7 +52,7 @@ def finetune(
         document = {**document, "limits": {**table, **given}}
     job = finetune_from_document(document, config)
     with ProgressListener() if as_json else _FinetuneListener() as listener:
-        result = run_finetune(job, Ledger(ledger), listener)
+        result = run_finetune(job, Ledger(ledger), listener, metered_since_start=True)
     if as_json:
         print_json(result)
         return

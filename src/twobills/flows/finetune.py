@@ -24,10 +24,10 @@ from twobills.jobs.training.evaluate import Evaluation, evaluate_batches
 from twobills.jobs.training.freeze import check_free, freeze
 from twobills.jobs.training.loop import Step, Trainer
 from twobills.ledger.store import Ledger
-from twobills.meter.clock import monotonic
+from twobills.meter.clock import Clock, monotonic, process_age_s
 from twobills.meter.meter import Meter
 from twobills.money.bill import price
-from twobills.plan.local import PREPARE_BYTES_PER_S, TrainingPlan, mfu, plan_training, training_plan_to_json
+from twobills.plan.local import TrainingPlan, mfu, plan_training, training_plan_to_json
 from twobills.report.documents import SCHEMA
 from twobills.specs.finetune import FinetuneJob
 from twobills.usage import Job, Phase, PhaseUsage, Usage
@@ -46,21 +46,26 @@ class Prepared:
     heldout: EncodedChats
     machine: MeasuredMachine
     plan: TrainingPlan
-    prepare_s: float
-    """Seconds that reading and encoding took: they are on the bill."""
+    age_s: Clock
+    """Seconds that are on the bill so far, before a meter runs: reading, encoding, measuring the machine."""
 
 
-def run_finetune(job: FinetuneJob, ledger: Ledger, listener: Listener) -> dict[str, Any]:
+def run_finetune(
+    job: FinetuneJob, ledger: Ledger, listener: Listener, *, metered_since_start: bool = False
+) -> dict[str, Any]:
     """Teaches and freezes; returns the document that ``twobills train --json`` prints.
 
-    Raises BudgetError where a budget ends it: the model as it was then is frozen all the same.
+    ``metered_since_start``: the bill begins with the process, not with this call. Raises BudgetError where a budget
+    ends it: the model as it was then is frozen all the same.
     """
+    begun_s = monotonic()
+    age_s: Clock = process_age_s if metered_since_start else lambda: monotonic() - begun_s
     check_free(job.out)
     settings = {"out": str(job.out), "base": str(job.base), "data": str(job.data)}
     training, heldout = _read(job)
     with account(ledger, "train", {**settings, "finetune": True}) as run_id:
         listener.found("run", {"run_id": run_id, "ledger": str(ledger.path)})
-        prepared = _prepare(job, training, heldout, ledger, listener)
+        prepared = _prepare(job, training, heldout, ledger, listener, age_s)
         machine = machine_to_json(prepared.machine)
         plan = {"training": training_plan_to_json(prepared.plan), "model": model_to_json(prepared.plan.model)}
         ledger.plan(run_id, prepared.plan.bill, {"machine": machine, "finetuning": plan["training"]})
@@ -86,10 +91,9 @@ def _read(job: FinetuneJob) -> tuple[list[Chat], list[Chat]]:
 
 
 def _prepare(
-    job: FinetuneJob, training: list[Chat], heldout: list[Chat], ledger: Ledger, listener: Listener
+    job: FinetuneJob, training: list[Chat], heldout: list[Chat], ledger: Ledger, listener: Listener, age_s: Clock
 ) -> Prepared:
     listener.stage(f"Reading the base {job.base} and writing {len(training) + len(heldout)} chats as its tokens")
-    start_s = monotonic()
     base = load_base(job.base, seed=job.seed)
     context = base.network.spec.max_seq_len
     if job.seq_len is not None and job.seq_len > context:
@@ -99,7 +103,6 @@ def _prepare(
     for chats, what in zip(encoded, (job.data, job.heldout or job.data), strict=True):
         if not chats.sequences:
             raise DataError(f"data {what}: no answer begins within {job.seq_len or context} tokens; a larger seq_len")
-    prepare_s = monotonic() - start_s
     listener.stage("Measuring this machine: products per number format, memory, power counters")
     machine = measure_machine(find_machine(job.usd_per_chip_hour), ledger)
     return Prepared(
@@ -108,15 +111,21 @@ def _prepare(
         training=encoded[0],
         heldout=encoded[1],
         machine=machine,
-        plan=_plan(job, base, encoded[0], encoded[1], machine),
-        prepare_s=prepare_s,
+        plan=_plan(job, base, encoded[0], encoded[1], machine, spent_s=age_s()),
+        age_s=age_s,
     )
 
 
 def _plan(
-    job: FinetuneJob, base: Base, training: EncodedChats, heldout: EncodedChats, machine: MeasuredMachine
+    job: FinetuneJob,
+    base: Base,
+    training: EncodedChats,
+    heldout: EncodedChats,
+    machine: MeasuredMachine,
+    *,
+    spent_s: float,
 ) -> TrainingPlan:
-    """The forecast of our trainer, its work being fine-tuning and two evaluations."""
+    """The forecast of our trainer, its work being fine-tuning and two evaluations; ``spent_s`` have passed."""
     seq_len = max(training.longest, heldout.longest)
     spec = job.spec(
         n_steps=max(1, math.ceil(job.epochs * len(training.sequences) / job.batch_size)),
@@ -124,8 +133,7 @@ def _plan(
         dtype=machine.dtype,
         heldout_tokens=2 * len(heldout.sequences) * seq_len,
     )
-    n_bytes = job.data.stat().st_size
-    plan = plan_training(base.network.spec, spec, machine.spec, machine.found.rates, corpus_bytes=n_bytes)
+    plan = plan_training(base.network.spec, spec, machine.spec, machine.found.rates, spent_s=spent_s)
     usage = plan.bill.usage
     phases: dict[Phase, PhaseUsage] = {_MEANT.get(phase, phase): used for phase, used in usage.phases.items()}
     return plan._replace(bill=price(Usage(job=usage.job, origin=usage.origin, phases=phases), plan.bill.rates))
@@ -138,12 +146,13 @@ class _Finetuning:
         found = prepared.machine.found
         self._prepared, self._ledger, self._run_id, self._listener = prepared, ledger, run_id, listener
         self._spec, self._rates = prepared.plan.training, found.rates
+        age_s = prepared.age_s()
         self._meter = Meter(
             Job.TRAINING,
             n_chips=found.device.n_chips,
-            power=found.power_reader(prepared.prepare_s),
+            power=found.power_reader(age_s),
             resting=Phase.FINETUNE,
-            age_s=prepared.prepare_s,
+            age_s=age_s,
         )
         self._budget = Budget(
             prepared.job.limits,
@@ -279,5 +288,4 @@ def _data_to_json(prepared: Prepared) -> dict[str, Any]:
         "n_cut": training.n_cut + heldout.n_cut,
         "n_left_out": training.n_left_out + heldout.n_left_out,
         "n_added_tokens": prepared.base.n_added_tokens,
-        "prepare_bytes_per_s": PREPARE_BYTES_PER_S,
     }
