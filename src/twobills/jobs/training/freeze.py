@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.digest import MANIFEST, weights_digest
 from twobills.specs.hf import to_hf
 
+_SCRATCH = "-freezing-"
 _HF_DTYPES = {"torch.bfloat16": "bfloat16", "torch.float32": "float32", "torch.float16": "float16"}
 
 
@@ -49,7 +51,9 @@ def freeze(
     dtype = _HF_DTYPES[str(network.lm_head.weight.dtype)]
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+    for leftover in folder.parent.glob(f".{folder.name}{_SCRATCH}*"):  # of a process that was killed in here
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}{_SCRATCH}", dir=folder.parent) as scratch:
         part = Path(scratch) / folder.name
         part.mkdir()
         save_file(state, part / "model.safetensors", metadata={"format": "pt"})
