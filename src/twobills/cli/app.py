@@ -17,12 +17,12 @@ from twobills.cli.ledger import ledger_app
 from twobills.cli.machine import machine
 from twobills.cli.plan import plan_app
 from twobills.cli.run import run
-from twobills.cli.runtime import leaving_quickly
+from twobills.cli.runtime import is_silent, leaving_quickly
 from twobills.cli.search import search_app
 from twobills.cli.serve import serve
 from twobills.cli.train import train
 from twobills.cli.validate import validate_app
-from twobills.errors import MissingExtraError, TwobillsError
+from twobills.errors import GroupError, MissingExtraError, TwobillsError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -105,12 +105,13 @@ def _fail_as_asked(error: TyperException) -> NoReturn:
     """A missing, unknown or impossible option, in the one line that every other mistake is."""
     context = getattr(error, "ctx", None)
     words = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    if words:  # none where the help was printed, nothing having been asked
+    if words and not is_silent():  # no words where the help was printed, nothing having been asked
         hint = f"; `{context.command_path} --help` shows what there is" if context else ""
         print(f"twobills: {words}{hint}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 
 def _fail(error: TwobillsError) -> NoReturn:
-    print(f"twobills: {error}", file=sys.stderr)
+    if error.spoken if isinstance(error, GroupError) else not is_silent():
+        print(f"twobills: {error}", file=sys.stderr)
     sys.exit(error.exit_status)

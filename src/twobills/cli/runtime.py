@@ -49,3 +49,14 @@ def leaving_quickly() -> Iterator[None]:
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(end.code or 0)
+
+
+def n_processes() -> int:
+    """How many processes ``torchrun`` started this one among; 1 if it was not."""
+    n = os.environ.get("WORLD_SIZE", "1")
+    return int(n) if n.isdigit() else 1
+
+
+def is_silent() -> bool:
+    """Whether another process of the group says what this one could say."""
+    return n_processes() > 1 and os.environ.get("RANK") != "0"

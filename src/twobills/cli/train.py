@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from twobills.cli.options import AsJson, LedgerPath
-from twobills.cli.runtime import restart_with_settings
+from twobills.cli.runtime import n_processes, restart_with_settings
+from twobills.errors import RequestError
+
+if TYPE_CHECKING:
+    from twobills.flows.together import Processes
 
 
 def train(
@@ -34,6 +38,8 @@ def train(
 
     asked = read_document(config, overrides or ())
     if "finetune" in asked:
+        if n_processes() > 1:
+            raise RequestError("[finetune]: is done by one process; start it without torchrun")
         from twobills.cli.finetune import finetune
 
         finetune(
@@ -50,7 +56,6 @@ def train(
     from twobills.cli.progress import ProgressListener
     from twobills.cli.run_screen import RunListener, show_training
     from twobills.cli.screen import print_json
-    from twobills.errors import RequestError
     from twobills.flows.run_folder import RunFolder
     from twobills.ledger.store import Ledger
     from twobills.specs.job import read_job
@@ -58,12 +63,24 @@ def train(
     job = read_job(config, overrides or ()).limited(max_usd=max_usd, max_seconds=max_seconds, max_flops=max_flops)
     if resume and restart:
         raise RequestError("--resume and --restart: give one of them")
-    with RunFolder(job.out).opened() as folder:
-        from twobills.flows.train import Begin, run_train
 
-        begin = Begin.RESUME if resume else Begin.RESTART if restart else Begin.NEW
-        with ProgressListener() if as_json else RunListener() as listener:
-            document = run_train(job, folder, Ledger(ledger), listener, begin)
+    def lead(processes: Processes | None = None) -> dict[str, Any]:
+        with RunFolder(job.out).opened() as folder:
+            from twobills.flows.train import Begin, run_train
+
+            begin = Begin.RESUME if resume else Begin.RESTART if restart else Begin.NEW
+            with ProgressListener() if as_json else RunListener() as listener:
+                return run_train(job, folder, Ledger(ledger), listener, begin, processes)
+
+    if n_processes() == 1:
+        document = lead()
+    else:
+        from twobills.flows.together import together
+
+        found = together(lead)
+        if found is None:  # another process led, and has shown what there is to show
+            return
+        document = found
     if as_json:
         print_json(document)
     else:

@@ -10,6 +10,7 @@ from twobills.errors import RequestError
 from twobills.flows.calibrate_machine import experience_of
 from twobills.jobs.device import Device, pick_device
 from twobills.jobs.probe import fastest_dtype, measure_efficiency
+from twobills.jobs.training.processes import Processes
 from twobills.ledger.store import Ledger
 from twobills.ledger.timed_runs import Machine
 from twobills.meter.environment import environment
@@ -29,6 +30,8 @@ class FoundMachine:
     device: Device
     chip: ChipSpec
     rates: Rates
+    processes: Processes | None = None
+    """Those that compute on the device together, where there are several."""
 
     def power_reader(self, age_s: float = 0.0) -> PowerReader:
         """A fresh reader of the best joule source there is; a declared one from ``age_s`` seconds ago on."""
@@ -50,20 +53,30 @@ class MeasuredMachine:
     """The format in which its large products are fastest."""
 
 
-def find_machine(usd_per_chip_hour: float | None = None) -> FoundMachine:
-    """This machine's device, catalogue row and price, the user's own price taking precedence."""
-    device = pick_device()
+def find_machine(usd_per_chip_hour: float | None = None, processes: Processes | None = None) -> FoundMachine:
+    """This machine's device, catalogue row and price, the user's own price taking precedence.
+
+    For several processes the device is all of theirs together.
+    """
+    device = processes.together if processes else pick_device()
     chip = catalog.chip(chip_name(device))
     if usd_per_chip_hour is None:
         rates = rented(catalog.chip_price(chip.name))
     else:
         rates = at_user_price(usd_per_chip_hour, as_of=date.today().isoformat())
-    return FoundMachine(device=device, chip=chip, rates=rates)
+    return FoundMachine(device=device, chip=chip, rates=rates, processes=processes)
 
 
 def measure_machine(found: FoundMachine, ledger: Ledger | None = None) -> MeasuredMachine:
-    """Times single operations for a few seconds; what the ledger's runs taught of this machine comes with it."""
+    """Times single operations for a few seconds; what the ledger's runs taught of this machine comes with it.
+
+    Of several GPUs one is timed and each is taken to be like it; what they say to one another is not forecast.
+    """
+    if found.processes:
+        found.processes.use_cores(alone=True)
     efficiency = measure_efficiency(found.device)
+    if found.device.on_gpu and found.device.n_chips > 1:
+        efficiency = efficiency.times(found.device.n_chips)
     machine = Machine(found.device.name, found.chip.name, found.device.n_chips)
     spec = MachineSpec(
         chip=found.chip,

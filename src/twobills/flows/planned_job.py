@@ -12,7 +12,7 @@ from typing import Any
 from twobills.counts.params import count_params
 from twobills.flows.job_data import bytes_per_token, bytes_to_prepare, foreseen_epochs, vocab_size
 from twobills.flows.listener import Listener
-from twobills.flows.machine import MeasuredMachine, find_machine, machine_to_json, measure_machine
+from twobills.flows.machine import FoundMachine, MeasuredMachine, find_machine, machine_to_json, measure_machine
 from twobills.flows.training_task import TrainingTask, n_evaluations
 from twobills.jobs.data.corpus import Corpus
 from twobills.laws.forms import Law
@@ -79,9 +79,17 @@ class PlannedJob:
 
 
 def measure_and_plan(
-    job: TrainingJob, corpus: Corpus, ledger: Ledger, listener: Listener, *, metered_since_start: bool = False
+    job: TrainingJob,
+    corpus: Corpus,
+    ledger: Ledger,
+    listener: Listener,
+    *,
+    found: FoundMachine | None = None,
+    metered_since_start: bool = False,
 ) -> PlannedJob:
-    """Measures this machine, then plans by what its earlier runs taught; tells the listener what the machine is.
+    """Measures this machine, or that which was ``found``, then plans by what its earlier runs taught.
+
+    The listener is told what the machine is.
 
     Where the process is metered from its start, what has passed until the plan is made belongs to the plan.
     """
@@ -90,7 +98,7 @@ def measure_and_plan(
     if corpus.encoding != "utf-8" and job.data.modality is Modality.TEXT:
         listener.stage("Not all of the data is UTF-8 text; what is not is read as one character per byte")
     listener.stage("Measuring this machine: products per number format, memory, power counters")
-    machine = measure_machine(find_machine(job.usd_per_chip_hour), ledger)
+    machine = measure_machine(found or find_machine(job.usd_per_chip_hour), ledger)
     planned = plan_job(job, corpus, machine, spent_s=process_age_s() if metered_since_start else 0.0)
     listener.found("machine", planned.machine_document)
     return planned

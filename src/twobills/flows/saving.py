@@ -11,7 +11,7 @@ import torch
 
 from twobills.errors import LedgerError
 from twobills.flows.run_account import RunAccount
-from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints, check_identity, load
+from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints, check_identity
 from twobills.jobs.training.loop import Trainer
 from twobills.ledger.journal import n_readings
 
@@ -57,7 +57,7 @@ class Saver:
     def go_on_from(self, checkpoint: Checkpoint) -> None:
         """Puts the trainer where the checkpoint is. Raises CheckpointError if it is of something else."""
         check_identity(checkpoint, self._identity)
-        load(checkpoint, self._trainer.tensors())
+        self._checkpoints.load(checkpoint, self._trainer.tensors())
         self._trainer.go_on(checkpoint.step, checkpoint.notes)
         _set_random(checkpoint.notes["random"])
         self.newest_step = checkpoint.step

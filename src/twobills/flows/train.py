@@ -10,7 +10,7 @@ from twobills.flows.accounts import account
 from twobills.flows.bills import bills_to_json
 from twobills.flows.job_data import job_corpus
 from twobills.flows.listener import Listener
-from twobills.flows.machine import find_machine
+from twobills.flows.machine import FoundMachine, find_machine
 from twobills.flows.planned_job import measure_and_plan, model_to_json
 from twobills.flows.run_folder import RunFolder, Stored, check_same
 from twobills.flows.training_job import run_job
@@ -18,6 +18,7 @@ from twobills.flows.training_task import TrainingTask, task_from_json
 from twobills.jobs.data.corpus import Corpus
 from twobills.jobs.training.checkpoint import Checkpoints
 from twobills.jobs.training.freeze import check_free
+from twobills.jobs.training.processes import Processes
 from twobills.ledger.journal import Chips, settle
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
@@ -38,9 +39,17 @@ class Begin(StrEnum):
 
 
 def run_train(
-    job: TrainingJob, folder: RunFolder, ledger: Ledger, listener: Listener, begin: Begin = Begin.NEW
+    job: TrainingJob,
+    folder: RunFolder,
+    ledger: Ledger,
+    listener: Listener,
+    begin: Begin = Begin.NEW,
+    processes: Processes | None = None,
 ) -> dict[str, Any]:
-    """Trains and freezes in an open folder; returns the document that ``twobills train --json`` prints."""
+    """Trains and freezes in an open folder; returns the document that ``twobills train --json`` prints.
+
+    ``processes`` are several that train together; this one leads them.
+    """
     check_free(job.out)
     stored = _stored(job, folder, begin)
     if stored and (document := folder.result()):
@@ -52,8 +61,9 @@ def run_train(
             folder.clear()
             folder.store(run_id, job)
         listener.found("run", {"run_id": run_id, "ledger": str(ledger.path)})
-        _settle(job, folder, ledger, run_id)
-        task = _task(job, corpus, stored, folder, ledger, run_id, listener)
+        found = find_machine(job.usd_per_chip_hour, processes)
+        _settle(found, folder, ledger, run_id)
+        task = _task(job, corpus, stored, found, folder, ledger, run_id, listener)
         trained = run_job(task, ledger, run_id, listener, folder)
         model = {**model_to_json(trained.model), "folder": str(job.out), "digest": trained.digest}
         ledger.result(run_id, {"model": model, "quality": trained.quality, "training": trained.training_without_curve})
@@ -97,10 +107,9 @@ def _done_already(document: dict[str, Any], run_id: str, ledger: Ledger, listene
     return document
 
 
-def _settle(job: TrainingJob, folder: RunFolder, ledger: Ledger, run_id: str) -> None:
+def _settle(found: FoundMachine, folder: RunFolder, ledger: Ledger, run_id: str) -> None:
     """Adds to the bill what processes that died here spent since their last readings."""
     assert folder.journal is not None, "the folder is open"
-    found = find_machine(job.usd_per_chip_hour)
     chips = Chips(found.device.n_chips, found.chip.watts)
     settle(ledger, run_id, folder.processes, mine=folder.journal.process, rates=found.rates, chips=chips)
 
@@ -109,6 +118,7 @@ def _task(
     job: TrainingJob,
     corpus: Corpus,
     stored: Stored | None,
+    found: FoundMachine,
     folder: RunFolder,
     ledger: Ledger,
     run_id: str,
@@ -116,9 +126,9 @@ def _task(
 ) -> TrainingTask:
     """What was decided when the run began; decided now, and kept, if it was not yet."""
     if stored and stored.task:
-        task = task_from_json(stored.task, job, corpus, find_machine(job.usd_per_chip_hour))
+        task = task_from_json(stored.task, job, corpus, found)
     else:
-        task = measure_and_plan(job, corpus, ledger, listener, metered_since_start=True).task()
+        task = measure_and_plan(job, corpus, ledger, listener, found=found, metered_since_start=True).task()
         folder.store(run_id, job, task.to_json())
         listener.found("plan", task.plan)
     if Job.TRAINING not in ledger.planned_bills(run_id):

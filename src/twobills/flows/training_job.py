@@ -32,6 +32,7 @@ from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints
 from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte, xz_bits_per_byte
 from twobills.jobs.training.freeze import freeze
 from twobills.jobs.training.guard import SpikeGuard
+from twobills.jobs.training.leading import LeadingCheckpoints, LeadingStep
 from twobills.jobs.training.loop import Trainer
 from twobills.ledger.journal import lose
 from twobills.ledger.store import Ledger
@@ -135,14 +136,17 @@ class _Training:
         network = Decoder(self._task.model)
         network.initialise(torch.Generator().manual_seed(self._spec.seed))
         guard = SpikeGuard(self._task.job.spike_sigmas)
-        return Trainer(network, self._spec, self._task.found.device, guard=guard)
+        found = self._task.found
+        step = LeadingStep(network, self._spec, found.processes) if found.processes else None
+        return Trainer(network, self._spec, found.device, guard=guard, step=step)
 
     def _saver(self, trainer: Trainer, tokens: TokenSet) -> Saver | None:
         """Who takes checkpoints; the trainer is put where the newest is."""
         if not self._resumable:
             return None
+        folder, processes = self._folder.checkpoints, self._task.found.processes
         saver = Saver(
-            Checkpoints(self._folder.checkpoints),
+            LeadingCheckpoints(folder, processes) if processes else Checkpoints(folder),
             trainer,
             {
                 "model": f"{self._task.model.name} ({_digest(msgspec.json.encode(self._task.model))})",

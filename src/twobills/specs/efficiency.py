@@ -80,6 +80,19 @@ class Efficiency:
             },
         )
 
+    def times(self, n: int) -> Efficiency:
+        """Of ``n`` machines like this that share every call evenly and need no time to talk."""
+        return replace(
+            self,
+            flops_per_s={
+                dtype: {kind: tuple((size * n, rate * n) for size, rate in curve) for kind, curve in curves.items()}
+                for dtype, curves in self.flops_per_s.items()
+            },
+            bytes_per_s={
+                kind: tuple((size * n, rate * n) for size, rate in curve) for kind, curve in self.bytes_per_s.items()
+            },
+        )
+
     def flops_rate(self, kind: OpKind, dtype: DType, flops_per_call: float) -> float:
         """FLOP/s of a product of this size. Raises SpecError for a format that was not measured."""
         curves = self.flops_per_s.get(dtype)

@@ -16,9 +16,14 @@ from twobills.specs.limits import Limits
 from twobills.specs.training import TrainingSpec
 
 _MODEL_KEYS = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")
-_TRAINING_KEYS = ("lr", "muon_lr", "weight_decay", "warmup_frac", "cooldown_frac", "optimizer", "accumulate", "compile")
-_TRAINING_TYPES: Mapping[str, type | tuple[type, ...]] = {"optimizer": str, "accumulate": int, "compile": (bool, str)}
-"""Of the keys of ``[training]`` that are not plain numbers."""
+_NOT_NUMBERS: Mapping[str, type | tuple[type, ...]] = {
+    "optimizer": str,
+    "accumulate": int,
+    "compile": (bool, str),
+    "parallel": str,
+}
+"""Of the keys of ``[training]`` those that are not plain numbers."""
+_TRAINING_KEYS = ("lr", "muon_lr", "weight_decay", "warmup_frac", "cooldown_frac", *_NOT_NUMBERS)
 _NUMBERS: Mapping[str, type] = {
     "minutes": float,
     "steps": int,
@@ -202,7 +207,7 @@ def _limits(path: Path, table: Mapping[str, Any]) -> Limits:
 
 
 def _check_training_value(path: Path, key: str, value: Any) -> None:
-    wanted = _TRAINING_TYPES.get(key)
+    wanted = _NOT_NUMBERS.get(key)
     if wanted is None and not _is_number(value, float):
         raise RequestError(f"{path}: training.{key}={value!r}: must be a number")
     if wanted is int and not _is_number(value, int):

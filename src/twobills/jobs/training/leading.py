@@ -18,7 +18,6 @@ from torch import Tensor
 
 from twobills.errors import GroupError
 from twobills.jobs.data.batch import IGNORED, Batch
-from twobills.jobs.device import usable_cores
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints, load
 from twobills.jobs.training.processes import Processes
@@ -72,7 +71,7 @@ class LeadingStep:
     def __call__(self, batch: Batch, *, lr_scale: float, accept: Accept | None = None) -> StepResult:
         """Learns from the whole batch at ``lr_scale`` of the peak rates, unless ``accept`` refuses."""
         self._whole = None
-        _use_cores(self._processes, alone=False)
+        self._processes.use_cores(alone=False)
         order = _Learn(
             n_rows=len(batch.inputs),
             n_targets=batch.n_targets,
@@ -104,7 +103,7 @@ class LeadingStep:
                 self._processes.order(_Gather())
                 self._whole = self.step.whole()
         assert self._whole
-        _use_cores(self._processes, alone=True)
+        self._processes.use_cores(alone=True)
         return self._whole
 
 
@@ -137,7 +136,7 @@ def follow(processes: Processes) -> None:
     step: ShardedStep | None = None
     while (order := processes.next_order()) is not None:
         if isinstance(order, _Begin):
-            _use_cores(processes, alone=False)
+            processes.use_cores(alone=False)
             step = ShardedStep(Decoder(order.model), order.training, processes)
             continue
         assert step
@@ -193,9 +192,3 @@ def _packed(rows: Batch, like: Tensor) -> Tensor:
     columns = [rows.inputs, rows.targets, *([] if rows.documents is None else [rows.documents])]
     packed[:, : len(rows.inputs)] = torch.stack(columns)
     return packed
-
-
-def _use_cores(processes: Processes, *, alone: bool) -> None:
-    """Sets the threads of a process on a CPU: its share of the cores, or all while the others only wait."""
-    if not processes.device.on_gpu:
-        torch.set_num_threads(usable_cores() if alone else processes.device.n_chips)

@@ -102,6 +102,11 @@ class Processes:
         for tensor in tensors if self.n > 1 else ():
             dist.broadcast(tensor, 0)
 
+    def use_cores(self, *, alone: bool) -> None:
+        """Sets this process's threads, on a CPU: its share of the cores, or all while the others only wait."""
+        if not self.device.on_gpu:
+            torch.set_num_threads(usable_cores() if alone else self.device.n_chips)
+
     def barrier(self) -> None:
         """Waits until all have come here."""
         self.add_up(torch.zeros(1))
@@ -239,7 +244,9 @@ class _Members:
         if broken:
             return GroupError(_line_of(error), spoken=spoken, exit_status=0 if self._first_ended_by_itself() else 1)
         status = error.exit_status if isinstance(error, TwobillsError) else 130 if asked else 1
-        return error if spoken else GroupError(_line_of(error), spoken=False, exit_status=status)
+        if spoken and (self._seat.rank == 0 or not isinstance(error, TwobillsError)):
+            return error
+        return GroupError(f"process {mine} of {self._seat.n}: {_line_of(error)}", spoken=spoken, exit_status=status)
 
     def _first_ended_by_itself(self) -> bool:
         return self.store.check(["ending/0"]) and self.store.get("ending/0") == b"by itself"
