@@ -35,7 +35,7 @@ def show_machine(machine: Document) -> None:
 
 def show_plan(plan: Document) -> None:
     """The plan, before the first step."""
-    say(sentences.sizes_sentence(plan["sizes"], plan["law"]))
+    say(plan.get("note") or sentences.sizes_sentence(plan["sizes"], plan["law"]))
     if plan["sizes"]:
         print_table(tables.sizes_table(plan["sizes"]))
     say(sentences.plan_sentence(plan))

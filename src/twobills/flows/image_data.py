@@ -36,10 +36,6 @@ IMAGE_SHAPE: Mapping[str, int] = {
 """The model, if the job names none."""
 MOST_EPOCHS = 9
 """Passes over the training images; more of them learnt the digits by heart."""
-BECAUSE = (
-    "Images get the shape {name}, because the laws of size were fitted on text; training ends after "
-    f"{MOST_EPOCHS} passes over the images at the latest. Both were found on the digits and are assumed for others."
-)
 EVALUATE_TOKENS = 8_192
 """Of one batch of readings, about."""
 CHAT_TEMPLATE = "{{ bos_token }}{{ messages[-1]['content'] }}"
@@ -66,6 +62,19 @@ def image_tokens(corpus: ImageCorpus) -> TokenSet:
     stream = MemoryStream(windows, name=corpus.name)
     size = training.levels.nbytes
     return TokenSet(Path(), codec, named, digest, (stream,), list(heldout), len(training.labels), size)
+
+
+def image_plan_note(name: str, shape: Mapping[str, int], *, ends_early: bool) -> str | None:
+    """What the plan decided for images by rules of their own, in words; None if nothing."""
+    said = []
+    if shape == IMAGE_SHAPE:
+        said.append(f"Images get the shape {name}, as the laws of size were fitted on text")
+    if ends_early:
+        said.append(f"training ends after {MOST_EPOCHS} passes over them, as more would learn them by heart")
+    if not said:
+        return None
+    words = "; ".join(said)
+    return f"{words[0].upper()}{words[1:]}. Found on the digits, assumed for other images."
 
 
 def most_image_steps(corpus: ImageCorpus, batch_size: int) -> int:
@@ -111,7 +120,7 @@ def images_to_json(corpus: ImageCorpus, tokens: TokenSet) -> dict[str, Any]:
     return {
         "modality": "images",
         "name": corpus.name,
-        "encoding": "pixels",
+        "encoding": corpus.encoding,
         "height": height,
         "width": width,
         "n_channels": n_channels,
@@ -120,8 +129,8 @@ def images_to_json(corpus: ImageCorpus, tokens: TokenSet) -> dict[str, Any]:
         "classes": list(corpus.classes),
         "n_documents": n_training + n_heldout,
         "n_heldout_documents": n_heldout,
-        "training_bytes": training.levels.nbytes,
-        "heldout_bytes": heldout.levels.nbytes,
+        "training_bytes": corpus.training_bytes,
+        "heldout_bytes": corpus.heldout_bytes,
         "n_training_tokens": n_training * codec.window,
         "n_heldout_tokens": n_heldout * codec.window,
         "digest": tokens.digest,

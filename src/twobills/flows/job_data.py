@@ -17,6 +17,7 @@ from twobills.flows.image_data import (
     IMAGE_SHAPE,
     beside_images,
     image_codec,
+    image_plan_note,
     image_quality,
     image_tokens,
     images_to_json,
@@ -35,21 +36,24 @@ from twobills.jobs.training.loop import Trainer
 from twobills.meter.meter import WorkTally
 from twobills.specs.data import Modality, Packing
 from twobills.specs.job import DEFAULT_SEQ_LEN, TrainingJob
+from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec
 
 BYTES_PER_TOKEN = 3.3
 """Assumed before the tokenizer exists: bytes of source text per token of a vocabulary of some thousands."""
 _NAMES_SHOWN = 1000
+AnyCorpus = Corpus | ImageCorpus
+"""What a job may learn from."""
 
 
-def job_corpus(job: TrainingJob) -> Corpus | ImageCorpus:
+def job_corpus(job: TrainingJob) -> AnyCorpus:
     """The corpus of the job. Raises DataError, naming what is wrong with it."""
     if job.data.modality is Modality.IMAGES:
         return read_images(job.data.sources[0].path, job.data.levels)
     return read_corpus(job.data)
 
 
-def fitted_job(job: TrainingJob, corpus: Corpus | ImageCorpus) -> TrainingJob:
+def fitted_job(job: TrainingJob, corpus: AnyCorpus) -> TrainingJob:
     """The job with what the data decides: a window of images is one image, and their vocabulary is fixed.
 
     Raises RequestError for a job that says otherwise.
@@ -62,7 +66,7 @@ def fitted_job(job: TrainingJob, corpus: Corpus | ImageCorpus) -> TrainingJob:
     return replace(job, seq_len=codec.window, vocab_size=codec.vocab_size, model=job.model or IMAGE_SHAPE)
 
 
-def most_steps(job: TrainingJob, corpus: Corpus | ImageCorpus) -> int | None:
+def most_steps(job: TrainingJob, corpus: AnyCorpus) -> int | None:
     """Steps at which minutes end, however many they are; None if there is no such end."""
     return most_image_steps(corpus, job.batch_size) if isinstance(corpus, ImageCorpus) else None
 
@@ -70,6 +74,14 @@ def most_steps(job: TrainingJob, corpus: Corpus | ImageCorpus) -> int | None:
 def tokens_root(job: TrainingJob) -> Path:
     """The folder below which the job's tokens are kept."""
     return job.data.cache or job.out.with_name(f"{job.out.name}.run") / "data"
+
+
+def plan_note(job: TrainingJob, corpus: AnyCorpus, model: ModelSpec, n_steps: int) -> str | None:
+    """What neither the user nor a law of size decided, in words; None if nothing."""
+    if not isinstance(corpus, ImageCorpus):
+        return None
+    ends_early = not (job.steps or job.tokens) and n_steps == most_steps(job, corpus)
+    return image_plan_note(model.name, job.model, ends_early=ends_early)
 
 
 def vocab_size(job: TrainingJob) -> int:
@@ -82,12 +94,12 @@ def bytes_per_token(job: TrainingJob) -> float:
     return BYTES_PER_TOKEN if job.data.modality is Modality.TEXT else 1.0
 
 
-def heldout_tokens(job: TrainingJob, corpus: Corpus | ImageCorpus) -> float:
+def heldout_tokens(job: TrainingJob, corpus: AnyCorpus) -> float:
     """Tokens that measuring quality once reads, as foreseen."""
     return reading_tokens(corpus) if isinstance(corpus, ImageCorpus) else corpus.heldout_bytes / bytes_per_token(job)
 
 
-def bytes_to_prepare(job: TrainingJob, corpus: Corpus | ImageCorpus) -> float:
+def bytes_to_prepare(job: TrainingJob, corpus: AnyCorpus) -> float:
     """Bytes that must go through the tokenizer: none if the tokens are there, or if bytes or pixels are the tokens."""
     if isinstance(corpus, ImageCorpus):
         return 0.0
@@ -95,7 +107,7 @@ def bytes_to_prepare(job: TrainingJob, corpus: Corpus | ImageCorpus) -> float:
     return 0.0 if there or job.data.modality is Modality.BYTES else corpus.training_bytes + corpus.heldout_bytes
 
 
-def prepare_tokens(job: TrainingJob, corpus: Corpus | ImageCorpus, listener: Listener) -> TokenSet:
+def prepare_tokens(job: TrainingJob, corpus: AnyCorpus, listener: Listener) -> TokenSet:
     """The job's tokens, found or made. Raises DataError, naming the file that is wrong."""
     if isinstance(corpus, ImageCorpus):
         return image_tokens(corpus)
@@ -113,9 +125,7 @@ def job_batches(job: TrainingJob, spec: TrainingSpec, tokens: TokenSet) -> Batch
     )
 
 
-def measure_quality(
-    trainer: Trainer, corpus: Corpus | ImageCorpus, tokens: TokenSet, tally: WorkTally
-) -> dict[str, float]:
+def measure_quality(trainer: Trainer, corpus: AnyCorpus, tokens: TokenSet, tally: WorkTally) -> dict[str, float]:
     """Quality on held-out data as plain JSON; what measuring it used goes to ``tally``."""
     network, spec = trainer.network, trainer.spec
     if isinstance(corpus, ImageCorpus):
@@ -130,7 +140,7 @@ def measure_quality(
     }
 
 
-def beside_the_model(corpus: Corpus | ImageCorpus) -> dict[str, Any]:
+def beside_the_model(corpus: AnyCorpus) -> dict[str, Any]:
     """What the model's quality is compared with, as plain JSON."""
     if isinstance(corpus, ImageCorpus):
         return beside_images(corpus)
@@ -138,12 +148,12 @@ def beside_the_model(corpus: Corpus | ImageCorpus) -> dict[str, Any]:
     return {"gzip_bits_per_byte": gzip_bits_per_byte(heldout), "xz_bits_per_byte": xz_bits_per_byte(heldout)}
 
 
-def chat_template(corpus: Corpus | ImageCorpus) -> str | None:
+def chat_template(corpus: AnyCorpus) -> str | None:
     """How a chat becomes a prompt of the model, if it is not text that anybody may continue."""
     return CHAT_TEMPLATE if isinstance(corpus, ImageCorpus) else None
 
 
-def data_to_json(corpus: Corpus | ImageCorpus, tokens: TokenSet) -> dict[str, Any]:
+def data_to_json(corpus: AnyCorpus, tokens: TokenSet) -> dict[str, Any]:
     """What the data is, once it is tokens, as plain JSON."""
     if isinstance(corpus, ImageCorpus):
         return images_to_json(corpus, tokens)
@@ -164,7 +174,7 @@ def data_to_json(corpus: Corpus | ImageCorpus, tokens: TokenSet) -> dict[str, An
     }
 
 
-def foreseen_epochs(job: TrainingJob, corpus: Corpus | ImageCorpus, n_tokens: float) -> list[dict[str, Any]]:
+def foreseen_epochs(job: TrainingJob, corpus: AnyCorpus, n_tokens: float) -> list[dict[str, Any]]:
     """How often a run of ``n_tokens`` will see each source, as plain JSON."""
     if isinstance(corpus, ImageCorpus):
         epochs = n_tokens / (len(corpus.training.labels) * job.seq_len)

@@ -20,7 +20,7 @@ from twobills.flows.listener import Listener
 from twobills.flows.machine import FoundMachine
 from twobills.flows.planned_job import measure_and_plan, model_to_json, planned_job_to_json
 from twobills.flows.provenance import provenance
-from twobills.flows.served_load import STARTUP_S, WORKLOAD, ServedLoad, plan_load, serve_load
+from twobills.flows.served_load import STARTUP_S, ServedLoad, plan_load, serve_load
 from twobills.flows.training_job import TrainedModel, run_job
 from twobills.jobs.training.freeze import check_free
 from twobills.ledger.store import Ledger
@@ -30,6 +30,7 @@ from twobills.plan.inference import inference_plan_to_json
 from twobills.plan.life import life
 from twobills.report.documents import SCHEMA, to_json_text
 from twobills.report.figures.bills import both_bills_figure
+from twobills.report.figures.pictures import pictures_figure
 from twobills.report.figures.style import standalone
 from twobills.report.page import run_page
 from twobills.specs.data import DataSpec
@@ -69,7 +70,7 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
         ledger.plan(run_id, inference.bill, plan["inference"])
         listener.found("plan", plan)
         trained = run_job(planned.task(max_s=planned.max_s), ledger, run_id, listener)
-        listener.stage(f"Serving the frozen model over HTTP: {WORKLOAD.n_requests} requests from held-out text")
+        listener.stage(f"Serving the frozen model over HTTP: {inference.workload.n_requests} requests it has not seen")
         served = serve_load(planned, trained, ledger, run_id, listener)
         intervals = {Job.TRAINING: planned.plan.total_usd, Job.INFERENCE: inference.total_usd}
         document = {
@@ -90,10 +91,13 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
             "bills": bills_to_json(ledger, run_id, intervals),
             **_life(ledger, run_id, planned.machine.found, served),
             "samples": served.samples(),
-            "provenance": provenance(planned.machine, planned.law, startup_s=STARTUP_S),
+            "pictures": served.pictures(),
+            "provenance": provenance(planned, startup_s=STARTUP_S),
         }
         _write_beside(asked.out, "report.html", run_page(document))
         _write_beside(asked.out, "two-bills.svg", standalone(both_bills_figure(document["bills"])))
+        if drawn := pictures_figure(document["pictures"]):
+            _write_beside(asked.out, "pictures.svg", standalone(drawn))
         _write_beside(asked.out, "run.json", to_json_text(document))
         result = {key: document[key] for key in ("model", "quality", "requests", "life")}
         ledger.result(run_id, {**result, "training": trained.training_without_curve})

@@ -10,11 +10,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from twobills.counts.params import count_params
-from twobills.flows.job_data import bytes_per_token, bytes_to_prepare, foreseen_epochs, vocab_size
+from twobills.flows.job_data import (
+    AnyCorpus,
+    bytes_per_token,
+    bytes_to_prepare,
+    fitted_job,
+    foreseen_epochs,
+    heldout_tokens,
+    most_steps,
+    plan_note,
+    vocab_size,
+)
 from twobills.flows.listener import Listener
 from twobills.flows.machine import FoundMachine, MeasuredMachine, find_machine, machine_to_json, measure_machine
 from twobills.flows.training_task import TrainingTask, n_evaluations
-from twobills.jobs.data.corpus import Corpus
 from twobills.laws.forms import Law
 from twobills.laws.published import published_law
 from twobills.ledger.store import Ledger
@@ -44,7 +53,7 @@ class PlannedJob:
     """Everything that was decided before the first step."""
 
     job: TrainingJob
-    corpus: Corpus
+    corpus: AnyCorpus
     machine: MeasuredMachine
     machine_document: dict[str, Any]
     """What was measured, as plain JSON."""
@@ -80,7 +89,7 @@ class PlannedJob:
 
 def measure_and_plan(
     job: TrainingJob,
-    corpus: Corpus,
+    corpus: AnyCorpus,
     ledger: Ledger,
     listener: Listener,
     *,
@@ -90,7 +99,6 @@ def measure_and_plan(
     """Measures this machine, or that which was ``found``, then plans by what its earlier runs taught.
 
     The listener is told what the machine is.
-
     Where the process is metered from its start, what has passed until the plan is made belongs to the plan.
     """
     if job.out.exists():
@@ -104,9 +112,9 @@ def measure_and_plan(
     return planned
 
 
-def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine, *, spent_s: float = 0.0) -> PlannedJob:
+def plan_job(job: TrainingJob, corpus: AnyCorpus, machine: MeasuredMachine, *, spent_s: float = 0.0) -> PlannedJob:
     """Chooses size and tokens, and predicts the bill, of which ``spent_s`` have passed."""
-    law, choices = published_law(LAW), []
+    job, law, choices = fitted_job(job, corpus), published_law(LAW), []
     if job.model:
         model = _named_shape(job)
     else:
@@ -122,14 +130,13 @@ def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine, *, spen
         )
         model = choices[0].model
     step = train_step(model, machine.spec, batch_size=job.batch_size, seq_len=job.seq_len, dtype=machine.dtype)
-    n_steps = _n_steps(job, step)
-    heldout_tokens = int(n_evaluations(job, n_steps) * corpus.heldout_bytes / bytes_per_token(job))
+    n_steps = _n_steps(job, corpus, step)
     training = TrainingSpec(
         n_steps=n_steps,
         batch_size=job.batch_size,
         seq_len=job.seq_len,
         dtype=machine.dtype,
-        heldout_tokens=heldout_tokens,
+        heldout_tokens=int(n_evaluations(job, n_steps) * heldout_tokens(job, corpus)),
         seed=job.seed,
         **job.training,
     )
@@ -146,13 +153,14 @@ def plan_job(job: TrainingJob, corpus: Corpus, machine: MeasuredMachine, *, spen
     )
 
 
-def _n_steps(job: TrainingJob, step: StepForecast) -> int:
+def _n_steps(job: TrainingJob, corpus: AnyCorpus, step: StepForecast) -> int:
     """Optimiser steps: as asked, or as many as the tokens or the minutes make."""
     if job.steps:
         return job.steps
     if job.tokens:
         return int(job.tokens / (job.batch_size * job.seq_len))
-    return max(1, int(SECONDS_PER_MINUTE * job.minutes / step.seconds))
+    n_steps = max(1, int(SECONDS_PER_MINUTE * job.minutes / step.seconds))
+    return min(n_steps, most_steps(job, corpus) or n_steps)
 
 
 def planned_job_to_json(planned: PlannedJob) -> dict[str, Any]:
@@ -172,6 +180,7 @@ def planned_job_to_json(planned: PlannedJob) -> dict[str, Any]:
         "training": training_plan_to_json(planned.plan),
         "model": model_to_json(planned.plan.model),
         "sizes": sizes,
+        "note": plan_note(planned.job, planned.corpus, planned.plan.model, planned.plan.training.n_steps),
         "law": {"name": planned.law.name, "extrapolated": extrapolated, "source": planned.law.source},
         "sources": foreseen_epochs(planned.job, planned.corpus, planned.plan.training.n_tokens),
         "assumed": {"bytes_per_token": bytes_per_token(planned.job), "prepare_bytes_per_s": PREPARE_BYTES_PER_S},

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from twobills.flows.job_data import bytes_per_token
 from twobills.flows.machine import FoundMachine, MeasuredMachine
-from twobills.flows.planned_job import BYTES_PER_TOKEN
-from twobills.laws.forms import Law
+from twobills.flows.planned_job import PlannedJob, planned_job_to_json
 from twobills.plan.inference import STREAM_S_PER_TOKEN, serving_log_sigma
 from twobills.plan.local import PREPARE_BYTES_PER_S, training_log_sigma
+from twobills.specs.data import Modality
 from twobills.specs.experience import JobExperience
 from twobills.units import per_s_to_per_hour, show_bytes, show_seconds, show_usd
 from twobills.usage import Stamp
@@ -28,9 +29,10 @@ class Fact(NamedTuple):
     as_of: str = ""
 
 
-def provenance(machine: MeasuredMachine, law: Law, *, startup_s: float) -> list[dict[str, Any]]:
+def provenance(planned: PlannedJob, *, startup_s: float) -> list[dict[str, Any]]:
     """One row per input, as plain JSON."""
-    facts = [*_measured(machine), *_money(machine.found), *_forecast(machine, law, startup_s)]
+    machine = planned.machine
+    facts = [*_measured(machine), *_money(machine.found), *_size(planned), *_forecast(machine, startup_s)]
     return [fact._asdict() for fact in facts]
 
 
@@ -50,16 +52,28 @@ def _money(found: FoundMachine) -> list[Fact]:
     return [Fact("price of a chip-hour", price, how, rates.source, rates.as_of)]
 
 
-def _forecast(machine: MeasuredMachine, law: Law, startup_s: float) -> list[Fact]:
+def _size(planned: PlannedJob) -> list[Fact]:
+    """What decided the size and the tokens."""
+    document, law, job = planned_job_to_json(planned), planned.law, planned.job
+    if document["note"]:
+        return [Fact("size and tokens", planned.plan.model.name, "assumed", document["note"])]
+    facts = [Fact("size and tokens", law.name, "sourced", f"{law.source}; extrapolated far below its range")]
+    if job.data.modality is not Modality.TEXT:
+        return facts
+    per_token, tokenising = f"{bytes_per_token(job):g}", show_bytes(PREPARE_BYTES_PER_S) + "/s"
+    return [
+        *facts,
+        Fact("planned bytes per token", per_token, "assumed", "the tokenizer does not exist yet"),
+        Fact("speed of tokenising", tokenising, "assumed", "not measured before the plan"),
+    ]
+
+
+def _forecast(machine: MeasuredMachine, startup_s: float) -> list[Fact]:
     efficiency = machine.spec.efficiency
-    tokenising = show_bytes(PREPARE_BYTES_PER_S) + "/s"
     return [
         Fact("speed of operations", "timed one by one before the plan", efficiency.source.value, "this machine"),
         _error("training", training_log_sigma(machine.spec), machine.spec.experience.training),
         _error("serving", serving_log_sigma(machine.spec), machine.spec.experience.inference),
-        Fact("size and tokens", law.name, "sourced", f"{law.source}; extrapolated far below its range"),
-        Fact("planned bytes per token", f"{BYTES_PER_TOKEN:g}", "assumed", "the tokenizer does not exist yet"),
-        Fact("speed of tokenising", tokenising, "assumed", "not measured before the plan"),
         Fact("streaming a token", show_seconds(STREAM_S_PER_TOKEN), "assumed", "host work beside the engine's steps"),
         Fact("server start and stop", show_seconds(startup_s), "assumed", "planned as idle"),
         Fact("life of the model", "constant demand and prices", "assumed", "growth and price decline left out"),

@@ -8,14 +8,13 @@ from typing import Any
 from twobills.errors import RequestError
 from twobills.flows.accounts import account
 from twobills.flows.bills import bills_to_json
-from twobills.flows.job_data import job_corpus
+from twobills.flows.job_data import AnyCorpus, job_corpus
 from twobills.flows.listener import Listener
 from twobills.flows.machine import FoundMachine, find_machine
 from twobills.flows.planned_job import measure_and_plan, model_to_json
 from twobills.flows.run_folder import RunFolder, Stored, check_same
 from twobills.flows.training_job import run_job
 from twobills.flows.training_task import TrainingTask, task_from_json
-from twobills.jobs.data.corpus import Corpus
 from twobills.jobs.training.checkpoint import Checkpoints
 from twobills.jobs.training.freeze import check_free
 from twobills.jobs.training.processes import Processes
@@ -116,7 +115,7 @@ def _settle(found: FoundMachine, folder: RunFolder, ledger: Ledger, run_id: str)
 
 def _task(
     job: TrainingJob,
-    corpus: Corpus,
+    corpus: AnyCorpus,
     stored: Stored | None,
     found: FoundMachine,
     folder: RunFolder,

@@ -16,7 +16,15 @@ import torch
 
 from twobills.counts.flops import MFU_CONVENTION
 from twobills.flows.accounts import readings
-from twobills.flows.job_data import data_to_json, job_batches, prepare_tokens, seen_epochs
+from twobills.flows.job_data import (
+    beside_the_model,
+    chat_template,
+    data_to_json,
+    job_batches,
+    measure_quality,
+    prepare_tokens,
+    seen_epochs,
+)
 from twobills.flows.listener import Listener
 from twobills.flows.run_account import RunAccount
 from twobills.flows.run_folder import RunFolder
@@ -29,7 +37,6 @@ from twobills.jobs.data.codec import TokenArray
 from twobills.jobs.data.tokenise import TokenSet
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints
-from twobills.jobs.training.evaluate import bits_per_byte, evaluate, gzip_bits_per_byte, xz_bits_per_byte
 from twobills.jobs.training.freeze import freeze
 from twobills.jobs.training.guard import SpikeGuard
 from twobills.jobs.training.leading import LeadingCheckpoints, LeadingStep
@@ -112,9 +119,9 @@ class _Training:
         self._meter.rest_in(Phase.PRETRAIN)
         batches = job_batches(task.job, self._spec, tokens)
         with Stepping(task, self._folder, self._account, listener, saver, self._spent) as stepping:
-            stepping.take(trainer, batches, look=lambda: self._evaluate(trainer, tokens.heldout))
-        listener.stage("Measuring quality on text it has never seen")
-        quality = {**self._evaluate(trainer, tokens.heldout), **self._compressors()}
+            stepping.take(trainer, batches, look=lambda: self._evaluate(trainer, tokens))
+        listener.stage("Measuring quality on data it has never seen")
+        quality = {**self._evaluate(trainer, tokens), **beside_the_model(self._corpus)}
         listener.found("quality", quality)
         self._meter.rest()
         training = self._training_to_json(trainer, tokens, batches)
@@ -126,7 +133,14 @@ class _Training:
             "quality": quality,
         }
         bill = price(self._spent(), self._account.rates)
-        digest = freeze(trainer.network, tokens.codec.tokenizer, task.job.out, lineage=lineage, bill=bill.to_json())
+        digest = freeze(
+            trainer.network,
+            tokens.codec.tokenizer,
+            task.job.out,
+            lineage=lineage,
+            bill=bill.to_json(),
+            chat_template=chat_template(self._corpus),
+        )
         return TrainedModel(digest, task.model, data, training, quality, tokens.heldout)
 
     def _prepare(self) -> TokenSet:
@@ -163,28 +177,9 @@ class _Training:
                 self._listener.stage(differs)
         return saver
 
-    def _evaluate(self, trainer: Trainer, heldout: list[TokenArray]) -> dict[str, float]:
-        spec = self._spec
+    def _evaluate(self, trainer: Trainer, tokens: TokenSet) -> dict[str, float]:
         with self._meter.phase(Phase.EVALUATE) as tally:
-            result = evaluate(
-                trainer.network,
-                heldout,
-                batch_size=spec.batch_size,
-                seq_len=spec.seq_len,
-                attend=trainer.attend,
-            )
-            tally.add(tokens=result.n_tokens, flops=result.flops, bytes=result.bytes)
-        return {
-            "heldout_bits_per_byte": bits_per_byte(result.nats, self._corpus.heldout_bytes),
-            "heldout_nats_per_token": result.nats / result.n_tokens,
-        }
-
-    def _compressors(self) -> dict[str, float]:
-        """What the model is compared with, in the resting phase: a part of the run, though not of its evaluation."""
-        return {
-            "gzip_bits_per_byte": gzip_bits_per_byte([*self._corpus.heldout]),
-            "xz_bits_per_byte": xz_bits_per_byte([*self._corpus.heldout]),
-        }
+            return measure_quality(trainer, self._corpus, tokens, tally)
 
     def _training_to_json(self, trainer: Trainer, tokens: TokenSet, batches: Batches) -> dict[str, Any]:
         n_tokens = trainer.n_done * self._spec.tokens_per_step

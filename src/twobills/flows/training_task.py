@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from twobills.counts.flops import train_flops_per_token
+from twobills.flows.job_data import AnyCorpus, fitted_job
 from twobills.flows.machine import FoundMachine
-from twobills.jobs.data.corpus import Corpus
 from twobills.money.bill import Bill
 from twobills.plan.interval import Interval
 from twobills.specs.job import HOW_KEYS, TrainingJob
@@ -29,7 +29,7 @@ class TrainingTask:
     """A plan, ready to be carried out on this machine."""
 
     job: TrainingJob
-    corpus: Corpus
+    corpus: AnyCorpus
     found: FoundMachine
     model: ModelSpec
     training: TrainingSpec
@@ -77,12 +77,14 @@ class TrainingTask:
         }
 
 
-def task_from_json(document: Mapping[str, Any], job: TrainingJob, corpus: Corpus, found: FoundMachine) -> TrainingTask:
+def task_from_json(
+    document: Mapping[str, Any], job: TrainingJob, corpus: AnyCorpus, found: FoundMachine
+) -> TrainingTask:
     """The task that ``to_json`` wrote. How it is carried out (``HOW_KEYS``) is as ``job`` says now."""
     how = {key: job.training[key] for key in HOW_KEYS if key in job.training}
     rest = {key: document[key] for key in ("step_s", "step_flops", "peak_flops_per_s", "plan", "machine")}
     return TrainingTask(
-        job=job,
+        job=fitted_job(job, corpus),
         corpus=corpus,
         found=found,
         model=msgspec.convert(document["model"], ModelSpec),

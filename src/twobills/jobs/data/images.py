@@ -73,6 +73,17 @@ class ImageCorpus(NamedTuple):
     heldout: Images
     split: str
     """How it was decided which are which."""
+    encoding: str = "pixels"
+
+    @property
+    def training_bytes(self) -> int:
+        """Values to learn from, one byte each."""
+        return self.training.levels.nbytes
+
+    @property
+    def heldout_bytes(self) -> int:
+        """Values kept back."""
+        return self.heldout.levels.nbytes
 
     @property
     def shape(self) -> tuple[int, int, int]:
