@@ -34,7 +34,6 @@ SEQ_LEN = 512
 MODULES_PER_LOG = 10
 _NOT_IMPORTED = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "tkinter"}
 """They open a window or print a poem."""
-_XZ = {"preset": 9 | lzma.PRESET_EXTREME}
 
 
 def main() -> int:
@@ -74,10 +73,8 @@ def _measure(
     if not any(folder.iterdir()):
         return {"kind": kind, "measured": False, "reason": what}
     config = scratch / "job.toml"
-    config.write_text(
-        f'out = "model"\ndata = "data"\nmodality = "bytes"\nminutes = {minutes}\nseq_len = {SEQ_LEN}\n',
-        encoding="utf-8",
-    )
+    job = f'out = "model"\ndata = "data"\nmodality = "bytes"\nminutes = {minutes}\nseq_len = {SEQ_LEN}\n'
+    config.write_text(job, encoding="utf-8")
     command = [sys.executable, "-m", "twobills", "train", str(config), "--json", "--ledger", str(scratch / "l.sqlite")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -112,7 +109,9 @@ def _xz_after_training(folder: Path) -> float:
     parts = [part for source in corpus.sources for part in source.parts]
     training = b"".join(document.content for part in parts for document in corpus.training(part, Read()))
     heldout = b"".join(document.content for document in corpus.heldout)
-    alone, both = (len(lzma.compress(content, **_XZ)) for content in (training, training + heldout))
+    alone, both = (
+        len(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)) for content in (training, training + heldout)
+    )
     return 8 * (both - alone) / len(heldout)
 
 
