@@ -17,6 +17,7 @@ import pytest
 import torch
 from openai import OpenAI
 
+from tests.jobs.inference.test_engine import causal
 from tests.models import SMALL
 from twobills.errors import BudgetError, DataError, ModelFolderError, RequestError
 from twobills.flows import finetune
@@ -186,6 +187,69 @@ def test_an_assistant_is_a_base_for_the_next(base: Path, chats: Path, ledger: Le
     assert second["base"]["digest"] == first["model"]["digest"]
     config = json.loads((tmp_path / "second" / "config.json").read_text())
     assert config["eos_token_id"] == json.loads((tmp_path / "first" / "config.json").read_text())["eos_token_id"]
+
+
+LLAMA_3 = (
+    "{{- bos_token }}{%- for message in messages %}"
+    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}"
+    "{{- message['content'] | trim + '<|eot_id|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"
+)
+
+
+def write_foreign(folder: Path) -> None:
+    """A Qwen3 as ``transformers`` saves it: its own template and tokens, a head of its own, several files."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = train_tokenizer(["user assistant Aye, it be! Which colour is red blue"] * 9, 300)
+    names = ["<|begin|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|end_of_text|>"]
+    tokenizer.add_special_tokens(names)
+    whole = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=names[0], eos_token=names[-1], chat_template=LLAMA_3
+    )
+    begin, end = (tokenizer.token_to_id(name) for name in (names[0], names[-1]))
+    config = transformers.Qwen3Config(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        vocab_size=tokenizer.get_vocab_size() + 11,  # rows to spare, as the released ones have
+        max_position_embeddings=128,
+        tie_word_embeddings=False,
+        bos_token_id=begin,
+        eos_token_id=end,
+    )
+    torch.manual_seed(0)
+    transformers.Qwen3ForCausalLM(config).save_pretrained(folder, max_shard_size="40KB")
+    whole.save_pretrained(folder)
+
+
+def test_a_base_from_elsewhere_keeps_its_template_and_tokens(chats: Path, ledger: Ledger, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    foreign, out = tmp_path / "foreign", tmp_path / "assistant"
+    write_foreign(foreign)
+    assert (foreign / "model.safetensors.index.json").exists()
+    document = run_finetune(job(out, foreign, chats, epochs=6), ledger, Listener())
+    assert document["quality"]["after_nats_per_token"] < document["quality"]["before_nats_per_token"]
+    assert (document["data"]["n_added_tokens"], document["base"]["training_bill"]) == (0, None)
+    theirs, ours = (transformers.AutoTokenizer.from_pretrained(folder) for folder in (foreign, out))
+    messages = [{"role": "user", "content": "red?"}, {"role": "assistant", "content": "Aye"}]
+    assert ours.apply_chat_template(messages, tokenize=False) == theirs.apply_chat_template(messages, tokenize=False)
+    assert ours.get_vocab() == theirs.get_vocab()
+    assert (ours.bos_token, ours.eos_token) == ("<|begin|>", "<|eot_id|>")
+    model = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    assert model.config.architectures == ["Qwen3ForCausalLM"]
+    ends = [ours.convert_tokens_to_ids(name) for name in ("<|eot_id|>", "<|end_of_text|>")]
+    assert model.generation_config.eos_token_id == ends
+    assert model.generation_config.bos_token_id == ours.convert_tokens_to_ids("<|begin|>")
+    tokens = torch.tensor(ours.apply_chat_template(messages, return_dict=True)["input_ids"])
+    loaded = load_folder(out)
+    loaded.convert(torch.float32, torch.device("cpu"))
+    with torch.no_grad():
+        network = loaded.decoder
+        logits = network.logits(network.hidden(tokens, torch.arange(len(tokens)), causal))
+        torch.testing.assert_close(logits, model(tokens[None]).logits[0], atol=1e-4, rtol=1e-3)
 
 
 def test_a_budget_ends_it_and_keeps_what_was_learned(base: Path, chats: Path, ledger: Ledger, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,12 @@ def finetune(
 ) -> None:
     """Teaches as the document of the file ``config`` says; ``limits`` that are given replace the file's.
 
-    Raises RequestError if it should go on with a run.
+    Raises RequestError if it should go on with a run, or in several processes.
     """
     if resume:
         raise RequestError("--resume: fine-tuning is not gone on with; without it, it begins again")
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise RequestError("WORLD_SIZE: fine-tuning runs in one process; start it without torchrun")
     given = {name: value for name, value in limits.items() if value is not None}
     if given and isinstance(table := document.get("limits", {}), dict):
         document = {**document, "limits": {**table, **given}}
