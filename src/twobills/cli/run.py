@@ -9,6 +9,7 @@ import typer
 
 from twobills.cli.options import AsJson, ChipHourPrice, LedgerPath
 from twobills.cli.runtime import restart_with_settings
+from twobills.specs.data import Modality
 
 
 def run(
@@ -18,6 +19,9 @@ def run(
         Path | None,
         typer.Option(help="A file or folder to learn from. Default: the Python standard library's source."),
     ] = None,
+    modality: Annotated[
+        Modality, typer.Option(help="What the data is: text, images (PNG files), or any bytes, byte by byte.")
+    ] = Modality.TEXT,
     out: Annotated[Path, typer.Option(help="Where the report and the model go.")] = Path("twobills-out"),
     usd_per_chip_hour: ChipHourPrice = None,
     seed: Annotated[int, typer.Option(help="Same seed, same data order and same initial weights.")] = 0,
@@ -31,7 +35,9 @@ def run(
     from twobills.flows.main_job import MainJob, run_main_job
     from twobills.ledger.store import Ledger
 
-    asked = MainJob(out=out, data=data, minutes=minutes, usd_per_chip_hour=usd_per_chip_hour, seed=seed)
+    asked = MainJob(
+        out=out, data=data, modality=modality, minutes=minutes, usd_per_chip_hour=usd_per_chip_hour, seed=seed
+    )
     with ProgressListener() if as_json else RunListener() as listener:
         document = run_main_job(asked, Ledger(ledger), listener)
     if as_json:

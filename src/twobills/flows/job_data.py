@@ -6,6 +6,7 @@ nothing; the rest, and the vocabulary, are on the training bill.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,12 @@ def prepare_tokens(job: TrainingJob, corpus: AnyCorpus, listener: Listener) -> T
     if isinstance(corpus, ImageCorpus):
         return image_tokens(corpus)
     return tokenise(corpus, tokens_root(job), vocab_size=job.vocab_size, on_progress=listener.preparing)
+
+
+def forget_tokens(job: TrainingJob) -> None:
+    """Removes the tokens of a job that nobody goes on with, unless they lie in a cache: the next one makes its own."""
+    if job.data.cache is None:
+        shutil.rmtree(tokens_root(job), ignore_errors=True)
 
 
 def job_batches(job: TrainingJob, spec: TrainingSpec, tokens: TokenSet) -> Batches:

@@ -15,7 +15,7 @@ from typing import Any
 from twobills import __version__
 from twobills.flows.accounts import account
 from twobills.flows.bills import bills_to_json
-from twobills.flows.job_data import job_corpus
+from twobills.flows.job_data import forget_tokens, job_corpus
 from twobills.flows.listener import Listener
 from twobills.flows.machine import FoundMachine
 from twobills.flows.planned_job import measure_and_plan, model_to_json, planned_job_to_json
@@ -33,7 +33,7 @@ from twobills.report.figures.bills import both_bills_figure
 from twobills.report.figures.pictures import pictures_figure
 from twobills.report.figures.style import standalone
 from twobills.report.page import run_page
-from twobills.specs.data import DataSpec
+from twobills.specs.data import DataSpec, Modality
 from twobills.specs.job import TrainingJob
 from twobills.usage import Job
 
@@ -44,6 +44,7 @@ class MainJob:
 
     out: Path
     data: Path | None
+    modality: Modality = Modality.TEXT
     minutes: float
     usd_per_chip_hour: float | None
     seed: int
@@ -53,7 +54,7 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
     """Does it all and returns the document; the report, its picture and the model lie in ``out``."""
     job = TrainingJob(
         out=asked.out / "model",
-        data=DataSpec.of(asked.data),
+        data=DataSpec.of(asked.data, asked.modality),
         minutes=asked.minutes,
         seed=asked.seed,
         usd_per_chip_hour=asked.usd_per_chip_hour,
@@ -69,7 +70,10 @@ def run_main_job(asked: MainJob, ledger: Ledger, listener: Listener) -> dict[str
         ledger.plan(run_id, planned.plan.bill, {"machine": planned.machine_document, **plan})
         ledger.plan(run_id, inference.bill, plan["inference"])
         listener.found("plan", plan)
-        trained = run_job(planned.task(max_s=planned.max_s), ledger, run_id, listener)
+        try:
+            trained = run_job(planned.task(max_s=planned.max_s), ledger, run_id, listener)
+        finally:
+            forget_tokens(job)
         listener.stage(f"Serving the frozen model over HTTP: {inference.workload.n_requests} requests it has not seen")
         served = serve_load(planned, trained, ledger, run_id, listener)
         intervals = {Job.TRAINING: planned.plan.total_usd, Job.INFERENCE: inference.total_usd}

@@ -189,6 +189,7 @@ class _Training:
             "planned_steps": self._spec.n_steps,
             "n_tokens": n_tokens,
             "epochs": n_tokens / tokens.n_training_tokens,
+            "empty_frac": batches.empty_frac,
             "sources": seen_epochs(batches, tokens, trainer.n_done),
             "wall_s": trainer.elapsed_s,
             "tokens_per_s": tokens_per_s,
