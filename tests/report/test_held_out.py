@@ -109,10 +109,14 @@ def test_no_picture_of_nothing(nothing: dict[str, Any] | None) -> None:
 def test_the_page_of_images_has_a_picture_and_no_text() -> None:
     document = make_document()
     document.update(samples=[], quality=quality(), pictures=pictures())
-    document["data"]["modality"] = "images"
+    document["data"] |= {"modality": "images", "width": 4, "height": 3, "n_channels": 1, "n_levels": 17}
+    document["data"] |= {"quantised": "none", "classes": ["cat", "dog"]}
+    document["plan"] |= {"sizes": [], "note": "Images get a shape of their own."}
     page = run_page(document)
     assert "300 images over HTTP, by class alone, 0.8 being the temperature; 299 of the answers" in page
     assert "data:image/png;base64," in page
     assert "What it writes" not in page
     assert "734 images" in page
+    assert "4 x 3 grey, 17 levels (quantised: none), 2 classes" in page
+    assert "Images get a shape of their own." in page
     assert "What it writes" in run_page(make_document())

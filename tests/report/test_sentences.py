@@ -23,8 +23,8 @@ def test_a_bill_names_its_job_its_largest_phase_and_what_halving_it_saves() -> N
     bill = make_document()["bills"]["training"]["measured"]
     words = sentences.bill_sentence(bill)
     assert "training bill, paid once" in words
-    assert "95.4 % of it for learning from the text (pretrain)" in words
-    assert "reading half as much text" in words
+    assert "95.4 % of it for learning from the data (pretrain)" in words
+    assert "learning from half as much data" in words
 
 
 def test_a_plan_is_not_told_as_if_it_had_happened() -> None:

@@ -65,7 +65,10 @@ class PlannedJob:
     @property
     def max_s(self) -> float:
         """Seconds after which training stops whatever is left, where it cannot be gone on with."""
-        return OVERTIME * self.plan.step.seconds * self.plan.training.n_steps
+        planned_s = self.plan.step.seconds * self.plan.training.n_steps
+        if self.job.steps or self.job.tokens:
+            return OVERTIME * planned_s
+        return OVERTIME * max(planned_s, SECONDS_PER_MINUTE * self.job.minutes)  # steps may end before the minutes do
 
     def task(self, *, max_s: float = math.inf) -> TrainingTask:
         """What is to be carried out."""
@@ -129,7 +132,15 @@ def plan_job(job: TrainingJob, corpus: AnyCorpus, machine: MeasuredMachine, *, s
             dtype=machine.dtype,
         )
         model = choices[0].model
-    step = train_step(model, machine.spec, batch_size=job.batch_size, seq_len=job.seq_len, dtype=machine.dtype)
+    step = train_step(
+        model,
+        machine.spec,
+        batch_size=job.batch_size,
+        seq_len=job.seq_len,
+        dtype=machine.dtype,
+        accumulate=job.training.get("accumulate", 1),
+        optimizer=job.training.get("optimizer", "muon"),
+    )
     n_steps = _n_steps(job, corpus, step)
     training = TrainingSpec(
         n_steps=n_steps,

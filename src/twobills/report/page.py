@@ -163,6 +163,8 @@ def _learning_sides(document: Document) -> list[Part]:
 def _learning_parts(document: Document) -> list[Part]:
     plan = document["plan"]
     parts = [Part(sentences.model_sentence(document), tables=[tables.model_table(document)])]
+    if plan.get("note"):
+        parts.append(Part(plan["note"]))
     if plan.get("sizes"):
         words = sentences.sizes_sentence(plan["sizes"], plan.get("law"))
         parts.append(Part(words, tables=[tables.sizes_table(plan["sizes"])]))

@@ -31,10 +31,10 @@ _WHICH: Mapping[Job, str] = {
     Job.INFERENCE: "This is the inference bill, paid again for every answer",
 }
 _HALVED: Mapping[Phase, str] = {
-    Phase.PRETRAIN: "reading half as much text",
-    Phase.FINETUNE: "fine-tuning on half as much text",
+    Phase.PRETRAIN: "learning from half as much data",
+    Phase.FINETUNE: "fine-tuning on half as much data",
     Phase.DISTILL: "half as many lessons from the teacher",
-    Phase.EVALUATE: "checking on half as much text",
+    Phase.EVALUATE: "checking on half as much data",
     Phase.LOST: "losing half as much work",
     Phase.PREFILL: "prompts half as long",
     Phase.DECODE: "answers half as long",
@@ -47,7 +47,7 @@ _CAUSES: Mapping[str, tuple[str, str]] = {
     "price": ("each second cost more than planned", "each second cost less than planned"),
 }
 _WHAT_IS_COUNTED: Mapping[Job, str] = {
-    Job.TRAINING: "Chip time is seconds times chips; learning includes building the vocabulary and encoding the text.",
+    Job.TRAINING: "Chip time is seconds times chips; learning includes turning the data into tokens.",
     Job.INFERENCE: "Chip time is seconds times chips; an answer's first token is part of reading its prompt.",
 }
 _SAME = 0.005

@@ -155,6 +155,7 @@ def model_table(document: Document) -> Table:
             f"vocabulary {model['vocab_size']}",
         ),
         ("Data", f"{data['name']}, {data['n_documents']:,} {_pieces(data)}"),
+        *_size_of_images(data),
         (
             "To learn from",
             f"{show_bytes(data['training_bytes'])}, {show_count(data['n_training_tokens'])} tokens",
@@ -174,6 +175,14 @@ def model_table(document: Document) -> Table:
         ("Weights after serving", _maybe(model["digest_after_serving"], str)),
     ]
     return Table("The model and its training", ("What", "Value"), facts, n_text_columns=2)
+
+
+def _size_of_images(data: Document) -> list[tuple[str, str]]:
+    if data.get("modality") != "images":
+        return []
+    kind = "grey" if data["n_channels"] == 1 else "RGB"
+    levels = f"{data['n_levels']} levels (quantised: {data['quantised']})"
+    return [("Images", f"{data['width']} x {data['height']} {kind}, {levels}, {len(data['classes'])} classes")]
 
 
 def _pieces(data: Document) -> str:

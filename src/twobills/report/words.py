@@ -13,10 +13,10 @@ from twobills.units import DAYS_PER_YEAR, SECONDS_PER_DAY, show_count, show_seco
 from twobills.usage import Phase
 
 PHASE_WORDS: Mapping[Phase, str] = {
-    Phase.PRETRAIN: "learning from the text",
+    Phase.PRETRAIN: "learning from the data",
     Phase.FINETUNE: "fine-tuning",
     Phase.DISTILL: "learning from a teacher",
-    Phase.EVALUATE: "checking on text it never saw",
+    Phase.EVALUATE: "checking on data it never saw",
     Phase.LOST: "work lost to a failure",
     Phase.PREFILL: "reading prompts",
     Phase.DECODE: "writing answers",

@@ -19,7 +19,7 @@ from twobills.usage import Job
 
 WIDTH = 640.0
 TOP = 46.0
-MOST_CELL = 36.0
+MOST_CELL = 44.0
 """Points: small images are not blown up further."""
 _GAP = 0.08
 """Between cells, in cells."""
