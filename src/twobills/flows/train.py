@@ -18,6 +18,7 @@ from twobills.flows.training_task import TrainingTask, task_from_json
 from twobills.jobs.training.checkpoint import Checkpoints
 from twobills.jobs.training.freeze import check_free
 from twobills.jobs.training.processes import Processes
+from twobills.jobs.training.sharded_step import check_shares
 from twobills.ledger.journal import Chips, settle
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
@@ -50,6 +51,8 @@ def run_train(
     ``processes`` are several that train together; this one leads them.
     """
     check_free(job.out)
+    if processes:
+        check_shares(job.batch_size, job.training.get("accumulate", 1), processes.n)
     stored = _stored(job, folder, begin)
     if stored and (document := folder.result()):
         return _done_already(document, stored.run_id, ledger, listener)

@@ -16,7 +16,8 @@ from tests.jobs.training import group
 from twobills.errors import RequestError
 from twobills.jobs.device import pick_device
 from twobills.jobs.training.processes import Processes, Seat
-from twobills.jobs.training.sharded_step import check_divisible
+from twobills.jobs.training.sharded import way_of
+from twobills.jobs.training.sharded_step import check_shares
 from twobills.jobs.training.shared_work import cost_of, dealt_out, slice_heights
 
 CURVES: list[dict[str, Any]] = [
@@ -82,11 +83,19 @@ def test_a_checkpoint_goes_on_with_another_number_of_processes(found: Found, whi
 
 
 def test_every_process_needs_a_sequence() -> None:
-    check_divisible(group.spec_of(accumulate=2), 4)
+    check_shares(8, 2, 4)
     with pytest.raises(RequestError, match="batch_size=8: fewer sequences than 3 processes x accumulate=3 need"):
-        check_divisible(group.spec_of(accumulate=3), 3)
-    with pytest.raises(RequestError, match="parallel=none: 2 processes were started"):
-        check_divisible(group.spec_of(parallel="none"), 2)
+        check_shares(8, 3, 3)
+
+
+def test_copies_are_made_where_they_fit() -> None:
+    alone, network = Processes(Seat(), pick_device()), group.network_of()
+    assert way_of(group.spec_of(), network, alone) == "ddp"
+    alone.device = alone.device._replace(memory_bytes=1e6)
+    assert way_of(group.spec_of(), network, alone) == "fsdp"
+    assert way_of(group.spec_of(parallel="ddp"), network, alone) == "ddp"
+    with pytest.raises(RequestError, match="parallel=none"):
+        way_of(group.spec_of(parallel="none"), network, alone)
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(1, 300)), max_size=20), st.integers(1, 9))

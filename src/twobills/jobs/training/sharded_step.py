@@ -87,14 +87,10 @@ class ShardedStep:
         return loss.detach()
 
 
-def check_divisible(spec: TrainingSpec, n_processes: int) -> None:
+def check_shares(batch_size: int, accumulate: int, n_processes: int) -> None:
     """Raises RequestError unless every process has a sequence in every part of a batch."""
-    if spec.batch_size < n_processes * spec.accumulate:
+    if batch_size < n_processes * accumulate:
         raise RequestError(
-            f"batch_size={spec.batch_size}: fewer sequences than {n_processes} processes x "
-            f"accumulate={spec.accumulate} need; each must have one"
-        )
-    if spec.parallel == "none":
-        raise RequestError(
-            f"parallel=none: {n_processes} processes were started; take auto, ddp or fsdp, or one process"
+            f"batch_size={batch_size}: fewer sequences than {n_processes} processes x accumulate={accumulate} need; "
+            "each must have one"
         )
