@@ -1,8 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from twobills.report.ledger_tables import calibration_sentence, calibration_table, too_few_sentence
+from twobills.ledger.store import Ledger
+from twobills.report.ledger_tables import (
+    calibration_sentence,
+    calibration_table,
+    run_rows,
+    runs_table,
+    too_few_sentence,
+)
 from twobills.report.sentences import plan_sentence
 
 MACHINE: dict[str, Any] = {
@@ -65,3 +73,12 @@ def test_a_plan_says_that_it_is_calibrated() -> None:
         "Calibrated on runs of this machine: training on 4 and inference on 5."
     )
     assert plan_sentence({"training": calibrated}).endswith("Calibrated on runs of this machine: training on 4.")
+
+
+def test_a_metered_loop_is_listed_by_its_name(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.start("meter", {"name": "bigrams"})
+    ledger.start("train", {})
+    rows = run_rows(ledger)
+    assert [row["name"] for row in rows] == [None, "bigrams"]
+    assert [cells[1] for cells in runs_table(rows).rows] == ["train", "meter: bigrams"]

@@ -34,6 +34,7 @@ def run_rows(ledger: Ledger) -> list[dict[str, Any]]:
                 "run_id": run_id,
                 "at": started.at,
                 "command": started.body["command"],
+                "name": started.body.get("name"),
                 "outcome": ledger.outcome(run_id).value,
                 **{f"{job.value}_usd": bills[job].total_usd if job in bills else None for job in Job},
             }
@@ -45,7 +46,7 @@ def runs_table(rows: list[dict[str, Any]]) -> Table:
     """The rows of ``run_rows`` for people."""
     columns = ("Run", "Command", "Ended", "Training", "Inference")
     cells: list[tuple[str, ...]] = [
-        (row["run_id"], row["command"], row["outcome"], _usd(row["training_usd"]), _usd(row["inference_usd"]))
+        (row["run_id"], _named(row), row["outcome"], _usd(row["training_usd"]), _usd(row["inference_usd"]))
         for row in rows
     ]
     return Table("Runs, the newest first", columns, cells, n_text_columns=3)
@@ -132,6 +133,11 @@ def _machine(machine: Document) -> str:
 
 def _off(rel_error: float, covered: bool) -> str:
     return f"{'+' if rel_error > 0 else ''}{show_frac(rel_error)}{'' if covered else ' *'}"
+
+
+def _named(row: Document) -> str:
+    """The command; of a loop that was only metered, what its owner calls it too."""
+    return f"{row['command']}: {row['name']}" if row.get("name") else str(row["command"])
 
 
 def _usd(usd: float | None) -> str:

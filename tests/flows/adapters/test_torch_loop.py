@@ -290,6 +290,22 @@ def test_only_the_first_of_several_processes_writes(ledger: Ledger, monkeypatch:
     assert started["n_chips"] % 2 == 0  # the cores of two nodes
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_joules_are_read_from_its_counter(ledger: Ledger) -> None:
+    model = network().cuda()
+    tokens = torch.zeros((2, 8), dtype=torch.int64, device="cuda")
+    with metered(model) as run:
+        for _ in range(50):
+            model(tokens).sum().backward()
+            run.step()
+        torch.cuda.synchronize()
+        time.sleep(0.3)
+    used = phases(ledger, run.run_id)[Phase.PRETRAIN]
+    assert used.flops == 50 * 16 * 3 * FORWARD
+    assert used.energy.measured_j > 0
+    assert used.energy.declared_j == 0
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [({"phase": "decode"}, "phase='decode'"), ({"n_chips": 0}, "n_chips=0")],
