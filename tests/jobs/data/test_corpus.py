@@ -137,7 +137,7 @@ def test_large_data_is_estimated_from_samples(tmp_path: Path, monkeypatch: pytes
     path = jsonl_of(tmp_path / "large.jsonl", 20_000)
     exact = read_corpus(path)
     monkeypatch.setattr(corpora, "COUNTED_BYTES", 1000)
-    monkeypatch.setattr(corpora, "_PROBE_BYTES", 3000)
+    monkeypatch.setattr(corpora, "_PROBE_BYTES", 150_000)
     monkeypatch.setattr(corpora, "HELDOUT_BYTES", 20_000)
     monkeypatch.setattr("twobills.jobs.data.sources.PART_BYTES", 50_000)
     estimated = read_corpus(path)

@@ -31,8 +31,8 @@ COUNTED_BYTES = 64_000_000
 """Data up to this size, on disk, is read once to count it; larger data is estimated."""
 _N_SAMPLED = 64
 """Places of large data at which samples are taken."""
-_PROBE_BYTES = 500_000
-"""Read at each of them to estimate the whole."""
+_PROBE_BYTES = 16_000_000
+"""Read at all of them together to estimate the whole."""
 _VERSION = 1
 """Of everything that decides which documents there are; tokens of another version are made anew."""
 
@@ -175,12 +175,13 @@ def _measured(corpus: Corpus) -> Corpus:
     found, readable = [], set()
     for source in corpus.sources:
         n_bytes = disk_bytes = 0.0
-        for part in source.parts if corpus.counted else _spread(source.parts):
+        parts = source.parts if corpus.counted else _spread(source.parts)
+        for part in parts:
             read, taken = Read(), 0
             for document in corpus.documents(part, read):
                 taken += len(document.content)
                 readable.add(_is_utf8(document.content))
-                if taken > _PROBE_BYTES and not corpus.counted:
+                if taken > _PROBE_BYTES / len(parts) and not corpus.counted:
                     break
             n_bytes, disk_bytes = n_bytes + taken, disk_bytes + max(1.0, read.n_bytes)
         whole = n_bytes if corpus.counted else source.disk_bytes * n_bytes / disk_bytes
