@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twobills.specs.limits import Limits
-from twobills.units import show_count, show_seconds, show_usd
+from twobills.units import show_flops, show_seconds, show_usd
 from twobills.usage import Phase, PhaseUsage, Usage
 
 Price = Callable[[Usage], float]
@@ -49,7 +49,7 @@ class Budget:
         if limits.max_seconds is not None and then_s > limits.max_seconds:
             return _words("max_seconds", show_seconds, limits.max_seconds, seconds, then_s)
         if limits.max_flops is not None and then.total.flops > limits.max_flops:
-            return _words("max_flops", show_count, limits.max_flops, spent.total.flops, then.total.flops)
+            return _words("max_flops", show_flops, limits.max_flops, spent.total.flops, then.total.flops)
         return ""
 
 
