@@ -129,6 +129,7 @@ def job_batches(job: TrainingJob, spec: TrainingSpec, tokens: TokenSet) -> Batch
         seq_len=spec.seq_len,
         seed=spec.seed,
         packing=Packing.DOCUMENTS if job.data.modality is Modality.IMAGES else job.data.packing,
+        with_documents=job.data.packing is Packing.DOCUMENTS,
     )
 
 

@@ -168,6 +168,7 @@ def model_table(document: Document) -> Table:
             "Seen",
             f"{show_count(training['n_tokens'])} tokens, {significant(training['epochs'])} times through",
         ),
+        *_sources(training),
         ("Time", f"{show_seconds(training['wall_s'])} in {training['n_steps']:,} steps"),
         ("Speed", f"{show_count(training['tokens_per_s'])} tokens/s"),
         ("MFU", _maybe(training["mfu"], show_frac) + f" ({training['mfu_convention']})"),
@@ -175,6 +176,17 @@ def model_table(document: Document) -> Table:
         ("Weights after serving", _maybe(model["digest_after_serving"], str)),
     ]
     return Table("The model and its training", ("What", "Value"), facts, n_text_columns=2)
+
+
+def _sources(training: Document) -> list[tuple[str, str]]:
+    """How much of what was seen came from each source, if there are several."""
+    sources = training.get("sources", [])
+    if len(sources) < 2:
+        return []
+    return [
+        (f"of {source['name']}", f"{show_frac(source['share'])}, {significant(source['epochs'])} times through")
+        for source in sources
+    ]
 
 
 def _size_of_images(data: Document) -> list[tuple[str, str]]:
