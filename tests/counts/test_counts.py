@@ -14,15 +14,23 @@ from twobills.counts.flops import (
     train_flops_per_token,
 )
 from twobills.counts.layers import layer_kinds
-from twobills.counts.memory import activation_bytes, kv_bytes, kv_bytes_per_token, training_state_bytes, weight_bytes
+from twobills.counts.memory import (
+    SQUARE_BLOCKS,
+    activation_bytes,
+    kv_bytes,
+    kv_bytes_per_token,
+    multiplied_keys,
+    training_state_bytes,
+    weight_bytes,
+)
 from twobills.counts.operations import (
     engine_step_operations,
     evaluate_operations,
     total_bytes,
     total_flops,
-    train_step_operations,
 )
 from twobills.counts.params import count_params
+from twobills.counts.trained_step import train_step_operations
 from twobills.errors import SpecError
 from twobills.specs import catalog
 from twobills.specs.dtype import DType
@@ -110,10 +118,13 @@ def test_the_cache_of_latent_attention_and_of_windows() -> None:
 def test_a_steps_operations_hold_all_its_flops(model: ModelSpec) -> None:
     shape = {"batch_size": 2, "seq_len": 256}
     forward = evaluate_operations(model, **shape, dtype=DType.BF16)
-    step = train_step_operations(model, **shape, dtype=DType.BF16)
+    step = train_step_operations(model, batch_size=2, seq_len=256, dtype=DType.BF16)
     newton_schulz = sum(op.flops for op in step if op.name == "Newton-Schulz products")
-    assert total_flops(forward) * 3 == pytest.approx(executed_train_flops(model, **shape))
-    assert total_flops(step) - newton_schulz == pytest.approx(executed_train_flops(model, **shape))
+    keys = multiplied_keys(256, SQUARE_BLOCKS)
+    expected = forward_flops(model, n_tokens=512, n_attended=512 * keys, n_logits=512)
+    assert keys == 192  # the upper half of the queries sees 256, the lower half 128
+    assert total_flops(forward) == pytest.approx(expected)
+    assert total_flops(step) - newton_schulz == pytest.approx(3 * expected)
 
 
 @given(st.integers(1, 500), st.integers(1, 100_000), st.integers(0, 64))

@@ -60,6 +60,7 @@ _LLAMA4: dict[str, Any] = {
 
 CONFIGS: list[tuple[str, dict[str, Any]]] = [
     ("llama", _LLAMA),
+    ("arcee", _LLAMA),
     ("llama", {**_LLAMA, "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True, "head_dim": 16}),
     ("mistral", {**_LLAMA, "sliding_window": 16}),
     ("mixtral", {**_LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}),

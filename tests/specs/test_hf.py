@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.models import RUNNABLE
+from tests.models import RUNNABLE, SMALL
 from twobills.errors import SpecError
 from twobills.specs import catalog
 from twobills.specs.hf import from_hf, read_config, to_hf
@@ -75,7 +76,7 @@ def test_a_model_survives_the_translation_to_hugging_face(model: ModelSpec) -> N
 
 
 def test_only_what_our_own_network_runs_is_written() -> None:
-    with pytest.raises(SpecError, match="our own network runs Llama and Qwen3 shapes only"):
+    with pytest.raises(SpecError, match="our own network runs Llama, Qwen3 and Arcee shapes only"):
         to_hf(catalog.model("gpt2"), dtype="bfloat16", eos_token_id=0)
 
 
@@ -201,3 +202,14 @@ def test_no_name_is_listed_that_nobody_reads() -> None:
 @pytest.mark.parametrize("spelling", ["LlamaForCausalLM", "LLaMAForCausalLM", "llama"])
 def test_an_architecture_has_many_spellings(spelling: str) -> None:
     assert KNOWN[plain(spelling)] == "LlamaForCausalLM"
+
+
+def test_a_relu_squared_that_nothing_gates_is_arcees() -> None:
+    model = replace(SMALL, gated_mlp=False, activation="relu2", tied_embeddings=False)
+    config = to_hf(model, dtype="float32", eos_token_id=0)
+    assert config["architectures"] == ["ArceeForCausalLM"]
+    assert from_hf(config, name=model.name) == model
+    with pytest.raises(SpecError, match="qk_norm=True with gated_mlp=False"):
+        to_hf(replace(model, qk_norm=True), dtype="float32", eos_token_id=0)
+    with pytest.raises(SpecError, match=r"activation=gelu, gated_mlp=True.*silu and gated, or relu2 and not"):
+        to_hf(replace(SMALL, activation="gelu"), dtype="float32", eos_token_id=0)

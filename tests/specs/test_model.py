@@ -63,7 +63,7 @@ def test_a_part_that_contradicts_itself_is_refused(build: Any, message: str) -> 
     ],
 )
 def test_our_own_network_refuses_what_it_would_get_wrong(change: dict[str, Any], named: str) -> None:
-    with pytest.raises(SpecError, match=f"{named}.*our own network runs Llama and Qwen3 shapes only"):
+    with pytest.raises(SpecError, match=f"{named}.*our own network runs Llama, Qwen3 and Arcee shapes only"):
         check_own_network(replace(MODEL, **change))
 
 

@@ -10,8 +10,8 @@ from twobills.counts.operations import (
     evaluate_operations,
     total_bytes,
     total_flops,
-    train_step_operations,
 )
+from twobills.counts.trained_step import train_step_operations
 from twobills.perf.roofline import Timed, time_operations
 from twobills.specs.dtype import DType
 from twobills.specs.experience import Part
@@ -28,9 +28,20 @@ class StepForecast(NamedTuple):
     operations: list[Timed]
 
 
-def train_step(model: ModelSpec, machine: MachineSpec, *, batch_size: int, seq_len: int, dtype: DType) -> StepForecast:
+def train_step(
+    model: ModelSpec,
+    machine: MachineSpec,
+    *,
+    batch_size: int,
+    seq_len: int,
+    dtype: DType,
+    accumulate: int = 1,
+    optimizer: str = "muon",
+) -> StepForecast:
     """One optimiser step."""
-    operations = train_step_operations(model, batch_size=batch_size, seq_len=seq_len, dtype=dtype)
+    operations = train_step_operations(
+        model, batch_size=batch_size, seq_len=seq_len, dtype=dtype, accumulate=accumulate, optimizer=optimizer
+    )
     return _forecast(operations, dtype, machine, Part.STEP)
 
 

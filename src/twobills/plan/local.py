@@ -60,7 +60,7 @@ def plan_training(
     memory = training_memory(model, machine, **shape)  # type: ignore[arg-type]
     if not memory.fits:
         raise SpecError(_does_not_fit(model, training, machine, memory))
-    step = train_step(model, machine, **shape)  # type: ignore[arg-type]
+    step = train_step(model, machine, **shape, accumulate=training.accumulate, optimizer=training.optimizer)  # type: ignore[arg-type]
     prepare_s = spent_s + machine.experience.slower(Part.PREPARE) * corpus_bytes / PREPARE_BYTES_PER_S
     train_s = step.seconds * training.n_steps
     phases = {Phase.PRETRAIN: _used(machine, prepare_s + train_s, training.n_tokens, step, training.n_steps)}

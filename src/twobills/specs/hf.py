@@ -1,8 +1,8 @@
 """The one translator between Hugging Face's ``config.json`` and our names.
 
-Reads every decoder that ``specs.hf_registry`` lists, and writes what our own network runs (Llama, Qwen3). Anything
-else is refused by name, with what is missing: a config that is half understood gives a wrong bill. Of a wrapper with
-several parts (image and text) the text model is read, and ``left_out`` names the others.
+Reads every decoder that ``specs.hf_registry`` lists, and writes what our own network runs (Llama, Qwen3, Arcee).
+Anything else is refused by name, with what is missing: a config that is half understood gives a wrong bill. Of a
+wrapper with several parts (image and text) the text model is read, and ``left_out`` names the others.
 """
 
 from __future__ import annotations
@@ -65,16 +65,17 @@ def to_hf(model: ModelSpec, *, dtype: str, eos_token_id: int) -> dict[str, Any]:
     Raises SpecError for a model that our own network does not run.
     """
     check_own_network(model)
+    name, kind = _name(model)
     return {
-        "architectures": ["Qwen3ForCausalLM" if model.qk_norm else "LlamaForCausalLM"],
-        "model_type": "qwen3" if model.qk_norm else "llama",
+        "architectures": [name],
+        "model_type": kind,
         **{theirs: getattr(model, ours) for ours, theirs in _FIELDS.items()},
         "num_key_value_heads": model.n_kv_heads,
         "head_dim": model.d_head,
         "tie_word_embeddings": model.tied_embeddings,
         "rope_theta": model.rope_theta,
         "rms_norm_eps": model.norm_eps,
-        "hidden_act": "silu",
+        "hidden_act": model.activation,
         "attention_bias": False,
         "mlp_bias": False,
         "dtype": dtype,
@@ -83,6 +84,13 @@ def to_hf(model: ModelSpec, *, dtype: str, eos_token_id: int) -> dict[str, Any]:
         "eos_token_id": eos_token_id,
         "use_cache": True,
     }
+
+
+def _name(model: ModelSpec) -> tuple[str, str]:
+    """Architecture and ``model_type`` of a shape that our own network runs."""
+    if not model.gated_mlp:
+        return "ArceeForCausalLM", "arcee"
+    return ("Qwen3ForCausalLM", "qwen3") if model.qk_norm else ("LlamaForCausalLM", "llama")
 
 
 def _architecture(config: Mapping[str, Any]) -> str:

@@ -29,6 +29,12 @@ def llama(config: Config) -> Shape:
     return {**family_shape("llama", config), "biases": linear_biases(config)}
 
 
+def arcee(config: Config) -> Shape:
+    """Llama with an MLP that nothing gates and whose relu is squared."""
+    model = family_shape("llama", {"hidden_act": "relu2", **config})
+    return {**model, "gated_mlp": False, "biases": linear_biases(config)}
+
+
 def mistral(config: Config) -> Shape:
     """A config without ``sliding_window`` has the class's 4096; null means none."""
     model = family_shape("llama", config)

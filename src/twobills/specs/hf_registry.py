@@ -9,6 +9,7 @@ from twobills.specs.hf_fields import Config, Shape
 
 READERS: Mapping[str, Callable[[Config], Shape]] = {
     "LlamaForCausalLM": hf_dense.llama,
+    "ArceeForCausalLM": hf_dense.arcee,
     "MistralForCausalLM": hf_dense.mistral,
     "MixtralForCausalLM": hf_experts.mixtral,
     "Qwen2ForCausalLM": hf_dense.qwen2,

@@ -181,14 +181,22 @@ class ModelSpec:
 
 def check_own_network(model: ModelSpec) -> None:
     """Raises SpecError if our own network cannot run this shape, naming the first thing it lacks."""
+    runs_only = "our own network runs Llama, Qwen3 and Arcee shapes only"
+    mlp = (model.activation, model.gated_mlp)
+    if mlp not in (GATED_SILU, PLAIN_RELU2):
+        raise SpecError(f"activation={mlp[0]}, gated_mlp={mlp[1]}: {runs_only} (silu and gated, or relu2 and not)")
+    if mlp == PLAIN_RELU2 and model.qk_norm:
+        raise SpecError(f"qk_norm=True with gated_mlp=False: no published architecture has both; {runs_only}")
     for field in fields(ModelSpec)[_N_RUNNABLE_FIELDS:]:
         value = getattr(model, field.name)
-        if value != field.default and field.name != "left_out":
-            raise SpecError(f"{field.name}={value}: our own network runs Llama and Qwen3 shapes only")
+        if value != field.default and field.name not in ("left_out", "activation", "gated_mlp"):
+            raise SpecError(f"{field.name}={value}: {runs_only}")
     if model.qk_norm_full:
-        raise SpecError("qk_norm_full=True: our own network runs Llama and Qwen3 shapes only")
+        raise SpecError(f"qk_norm_full=True: {runs_only}")
 
 
+GATED_SILU, PLAIN_RELU2 = ("silu", True), ("relu2", False)
+"""Activation and whether a second product gates it: of Llama and Qwen3, and of Arcee."""
 _N_RUNNABLE_FIELDS = [field.name for field in fields(ModelSpec)].index("rope_scaling")
 
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.jobs.inference.tiny_model import load
-from twobills.counts.operations import Operation, engine_step_operations, train_step_operations
+from twobills.counts.operations import Operation, engine_step_operations
+from twobills.counts.trained_step import train_step_operations
+from twobills.jobs.data.batch import Batch
+from twobills.jobs.device import Device
 from twobills.jobs.inference.engine import Engine
-from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
-from twobills.jobs.training.optimizer import Optimizer
+from twobills.jobs.training.step import TrainingStep
 from twobills.plan.size import ladder
 from twobills.serving.request import Request, SamplingParams
 from twobills.specs.dtype import DType
@@ -41,20 +42,23 @@ def forecast(operations: list[Operation]) -> float:
     return next(op.calls for op in operations if op.name == "operator calls")
 
 
-def test_a_training_steps_calls() -> None:
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("dtype", [DType.BF16, DType.FP32])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_training_steps_calls(optimizer: str, dtype: DType, parts: int) -> None:
     model = next(iter(ladder(vocab_size=512, max_seq_len=64)))
     network = Decoder(model)
     network.initialise(torch.Generator().manual_seed(0))
-    spec = TrainingSpec(n_steps=1, batch_size=2, seq_len=64, dtype=DType.BF16, heldout_tokens=0)
-    optimizer = Optimizer(network, spec, torch.bfloat16)
-    attend = CausalAttention(64, torch.device("cpu"), torch.bfloat16)
+    spec = TrainingSpec(
+        n_steps=1, batch_size=2, seq_len=64, dtype=dtype, heldout_tokens=0, optimizer=optimizer, accumulate=parts
+    )
+    step = TrainingStep(network, spec, Device(torch.device("cpu"), "test", 1, 1e9))
     tokens = torch.zeros(2, 64, dtype=torch.int64)
     with Calls() as calls:
-        hidden = network.hidden(tokens, torch.arange(64), attend)
-        loss = F.cross_entropy(network.logits(hidden).flatten(0, 1), tokens.flatten())
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step(1.0)
-    operations = train_step_operations(model, batch_size=2, seq_len=64, dtype=DType.BF16)
+        step(Batch(tokens, tokens), lr_scale=1.0)
+    operations = train_step_operations(
+        model, batch_size=2, seq_len=64, dtype=dtype, optimizer=optimizer, accumulate=parts
+    )
     assert forecast(operations) == pytest.approx(calls.n, rel=0.1)
 
 

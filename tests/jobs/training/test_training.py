@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 from tests.models import SMALL
-from twobills.counts.operations import total_flops, train_step_operations
+from twobills.counts.operations import total_flops
+from twobills.counts.trained_step import train_step_operations
 from twobills.errors import RequestError, TwobillsError
 from twobills.jobs.data.batches import Batches
 from twobills.jobs.data.codec import Document, TextCodec, train_tokenizer
@@ -85,12 +87,19 @@ def test_training_learns(device: Device, dtype: DType) -> None:
     assert steps[-1].progress == 1.0
 
 
-def test_metered_flops_are_those_counted_for_the_step(device: Device) -> None:
-    network = Decoder(SMALL)
+@pytest.mark.parametrize("dtype", [DType.FP32, DType.BF16])
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("gated", [True, False])
+def test_metered_flops_are_those_counted_for_the_step(
+    device: Device, dtype: DType, optimizer: str, gated: bool
+) -> None:
+    model = SMALL if gated else replace(SMALL, gated_mlp=False, activation="relu2")
+    network = Decoder(model)
     network.initialise(torch.Generator().manual_seed(0))
     meter = training_meter()
-    list(Trainer(network, spec(n_steps=3, dtype=DType.BF16), device).run(batches_of_text(), meter))
-    operations = train_step_operations(SMALL, batch_size=4, seq_len=32, dtype=DType.BF16)
+    run = spec(n_steps=3, dtype=dtype, optimizer=optimizer, accumulate=2)
+    list(Trainer(network, run, device).run(batches_of_text(), meter))
+    operations = train_step_operations(model, batch_size=4, seq_len=32, dtype=dtype, optimizer=optimizer, accumulate=2)
     used = meter.usage().phases[Phase.PRETRAIN]
     assert used.flops == pytest.approx(3 * total_flops(operations))
     assert used.tokens == 3 * 4 * 32
@@ -134,9 +143,10 @@ def test_gzip_is_counted_file_by_file() -> None:
     assert gzip_bits_per_byte([Document("a", b"a")] * 3) == gzip_bits_per_byte([Document("a", b"a")])
 
 
-def test_a_frozen_model_opens_in_transformers_with_the_same_logits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{}, {"gated_mlp": False, "activation": "relu2"}], ids=["llama", "arcee"])
+def test_a_frozen_model_opens_in_transformers_with_the_same_logits(tmp_path: Path, change: dict[str, Any]) -> None:
     transformers = pytest.importorskip("transformers")
-    network = Decoder(SMALL).to(torch.bfloat16)
+    network = Decoder(replace(SMALL, **change)).to(torch.bfloat16)
     network.initialise(torch.Generator().manual_seed(0))
     tokenizer = train_tokenizer([TEXT] * 10, 320)
     freeze(network, tokenizer, tmp_path / "model", lineage={}, bill={})

@@ -1,6 +1,6 @@
 """The transformer itself, once, for both jobs: what differs between training and serving is only how it attends.
 
-Parameters carry Hugging Face's names, so a state dict is a Llama or Qwen3 checkpoint as it stands. The caller
+Parameters carry Hugging Face's names, so a state dict is a Llama, Qwen3 or Arcee checkpoint as it stands. The caller
 hands in ``attend(layer, q, k, v)``: training passes causal attention over a batch of equal lengths, the engine
 passes attention over its paged KV cache. Assumes no bias and no dropout.
 
@@ -77,13 +77,26 @@ class GatedMLP(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x_SM)) * self.up_proj(x_SM))  # type: ignore[no-any-return]
 
 
+class PlainMLP(nn.Module):
+    """down(relu(up(x))^2), nothing gated (So et al. 2021; Arcee)."""
+
+    def __init__(self, model: ModelSpec) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(model.d_model, model.d_ff, bias=False)
+        self.down_proj = nn.Linear(model.d_ff, model.d_model, bias=False)
+
+    def forward(self, x_SM: Tensor) -> Tensor:
+        """(S, M) to (S, M)."""
+        return self.down_proj(F.relu(self.up_proj(x_SM)).square())  # type: ignore[no-any-return]
+
+
 class Layer(nn.Module):
     """One block: attention and MLP, each behind its norm and beside a residual."""
 
     def __init__(self, model: ModelSpec, layer: int) -> None:
         super().__init__()
         self.self_attn = Attention(model, layer)
-        self.mlp = GatedMLP(model)
+        self.mlp = GatedMLP(model) if model.gated_mlp else PlainMLP(model)
         self.input_layernorm = RMSNorm(model.d_model, model.norm_eps)
         self.post_attention_layernorm = RMSNorm(model.d_model, model.norm_eps)
 
@@ -106,7 +119,7 @@ class Trunk(nn.Module):
 class Decoder(nn.Module):
     """The whole network. Weights are uninitialised until ``initialise`` or ``load_state_dict``.
 
-    Raises SpecError for a shape that is neither Llama's nor Qwen3's.
+    Raises SpecError for a shape that is none of Llama's, Qwen3's and Arcee's.
     """
 
     def __init__(self, model: ModelSpec) -> None:

@@ -6,6 +6,7 @@ whole square twice, a backward pass five times, because it computes the probabil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,14 @@ def _backward(_grad: _Shape, q: _Shape, k: _Shape, *_: Any, **__: Any) -> int:
     return 5 * _square(q, k)
 
 
+def _added_product(_into: _Shape, a: _Shape, b: _Shape, *_: Any, **__: Any) -> int:
+    """``addmm_`` and ``baddbmm_``, which PyTorch's counter does not know: (..., n, k) by (..., k, m)."""
+    return 2 * math.prod(a) * b[-1]
+
+
 _FORMULAS: Mapping[Any, Callable[..., int]] = {
+    torch.ops.aten.addmm_: _added_product,
+    torch.ops.aten.baddbmm_: _added_product,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _forward,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _backward,
 }

@@ -7,7 +7,8 @@ makes one call for all. The names and shapes that a state dict shows stay as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -55,6 +56,13 @@ class FlatWeights:
     def views(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Every parameter's name and its place in a buffer of the whole length."""
         return ((p.name, p.span.of(flat).view(p.shape)) for p in self._places)
+
+    def joined(self, flat: Tensor, names: Sequence[str]) -> Tensor:
+        """Matrices of equal width that were laid below one another, as one matrix."""
+        places = {p.name: p for p in self._places}
+        spans, columns = [places[name].span for name in names], places[names[0]].shape[1]
+        assert all(a.end == b.start for a, b in pairwise(spans)), names
+        return flat[spans[0].start : spans[-1].end].view(-1, columns)
 
     def views_in(self, span: Span, part: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Names and places of the parameters in ``span``, in a buffer of that span's length."""

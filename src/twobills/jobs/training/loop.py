@@ -148,10 +148,13 @@ class Trainer:
             "step_bytes": self._step.bytes,
             "losses": self._guard.state(),
             "n_threads": torch.get_num_threads(),
+            "choices": dict(getattr(self._step, "choices", {})),
         }
 
     def go_on(self, n_done: int, notes: Mapping[str, Any]) -> None:
         """Goes on after ``n_done`` steps, the tensors having been copied into ``tensors()``."""
+        if isinstance(self._step, TrainingStep) and notes.get("choices"):
+            self._step.choose(notes["choices"])
         self._step.refresh()
         self.n_done, self.elapsed_s = n_done, notes["elapsed_s"]
         # counted by the process that took the first step: counting again would run this one under a counter

@@ -43,7 +43,7 @@ class Optimizer:
         Returns the norm of all gradients before clipping; where ``accept`` of it is false, nothing is updated. Muon
         is deaf to a gradient's length: only AdamW's are clipped, by their own norm.
         """
-        norms = [torch.linalg.vector_norm(span.of(self.flat.grad), dtype=torch.float32) for span in self._spans()]
+        norms = [adam.widen() for adam in self._adam] + ([self._muon.widen()] if self._muon else [])
         norm = _norm_of(norms)
         if accept is None or accept(norm):
             self._update(_norm_of(norms[: len(self._adam)]), lr_scale)
@@ -73,11 +73,6 @@ class Optimizer:
             self._muon.step(lr_scale)
         self.refresh()
 
-    def _spans(self) -> Iterator[Span]:
-        yield from (adam.span for adam in self._adam)
-        if self._muon:
-            yield self._muon.span
-
 
 class _AdamW:
     """One span of the flat weights, updated by one fused call."""
@@ -89,8 +84,13 @@ class _AdamW:
         self._grad = torch.zeros_like(self._master)
         self._exp_avg, self._exp_avg_sq = torch.zeros_like(self._master), torch.zeros_like(self._master)
 
+    def widen(self) -> Tensor:
+        """Takes the gradients over in fp32; returns their norm."""
+        norm: Tensor = torch.linalg.vector_norm(self._grad.copy_(self._work_grad))
+        return norm
+
     def step(self, n_updates: Tensor, clip: Tensor, lr_scale: float) -> None:
-        torch.mul(self._work_grad, clip, out=self._grad)
+        self._grad.mul_(clip)
         torch._fused_adamw_(
             [self._master],
             [self._grad],
@@ -123,8 +123,12 @@ class _Muon:
         self._momentum, self._update = torch.zeros_like(self._master), torch.zeros_like(self._master)
         self._stacks = [_Stack(views, flat.work.dtype) for views in _by_shape(flat, self._update)]
 
+    def widen(self) -> Tensor:
+        """Takes the gradients over in fp32; returns their norm."""
+        norm: Tensor = torch.linalg.vector_norm(self._update.copy_(self._work_grad))
+        return norm
+
     def step(self, lr_scale: float) -> None:
-        self._update.copy_(self._work_grad)
         self._momentum.lerp_(self._update, 1 - MOMENTUM)
         self._update.lerp_(self._momentum, MOMENTUM)
         for stack in self._stacks:

@@ -1,25 +1,28 @@
 """One training step: forward, loss, backward, update, on one device; the only way in which a network is trained.
 
-The loss is the mean over all predicted targets of the whole batch, however the batch is cut: ``accumulate`` parts
-are run one after another, each weighted by its own targets. What a step executes is counted on the first one and, as
-every step has the same shapes, holds for all.
+The loss is the mean over all predicted targets of the whole batch, however the batch is cut. On a CPU the passes are
+written out by hand, elsewhere they are autograd's. What a step executes is counted on the first one, which is never
+compiled, and, as every step has the same shapes, holds for all. How the step runs (``choices``) is decided once, so
+that a run that is gone on with can run the same way, to the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from twobills.jobs.data.batch import IGNORED, Batch
+from twobills.jobs.allocator import keep_memory
+from twobills.jobs.data.batch import Batch
 from twobills.jobs.device import TORCH_DTYPES, Device
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
+from twobills.jobs.training.choices import choose_blocks, repays_compiling
 from twobills.jobs.training.optimizer import Optimizer
+from twobills.jobs.training.passes import ByHand, Pass, ThroughAutograd
 from twobills.specs.training import TrainingSpec
 
 Accept = Callable[[float, float], bool]
@@ -39,17 +42,34 @@ class TrainingStep:
     """A network and its optimiser, ready to learn from one batch after another."""
 
     def __init__(self, network: Decoder, spec: TrainingSpec, device: Device) -> None:
+        if not device.on_gpu:
+            keep_memory()
         self.network, self.spec, self._device = network.to(device.torch_device), spec, device
         dtype = TORCH_DTYPES[spec.dtype]
         self.optimizer = Optimizer(network, spec, dtype)
         self.attend = CausalAttention(spec.seq_len, device.torch_device, dtype)
-        self._positions = torch.arange(spec.seq_len, device=device.torch_device)
+        blocks = 0 if device.on_gpu else choose_blocks(network.spec, spec)
+        self._choices = {"attention_blocks": blocks, "compiled": int(repays_compiling(network.spec, spec, device))}
+        self._pass, self._compiled = self._make_pass(), False
         self.flops = self.bytes = 0.0
         """Executed by one step; known after the first."""
+
+    @property
+    def choices(self) -> Mapping[str, int]:
+        """How the step runs: a run that is gone on with is to run the same way."""
+        return self._choices
+
+    def choose(self, choices: Mapping[str, int]) -> None:
+        """Runs as another process chose to."""
+        self._choices = dict(choices)
+        self._pass, self._compiled = self._make_pass(), False
 
     def __call__(self, batch: Batch, *, lr_scale: float, accept: Accept | None = None) -> StepResult:
         """Learns from the batch at ``lr_scale`` of the peak rates, unless ``accept`` refuses its loss and norm."""
         if self.flops:
+            if self._choices["compiled"] and not self._compiled:
+                self._pass.compile()
+                self._compiled = True
             return self._run(batch, lr_scale, accept)
         with CountBytes() as counted, count_flops() as counter:
             result = self._run(batch, lr_scale, accept)
@@ -69,17 +89,12 @@ class TrainingStep:
         return self.network
 
     def _run(self, batch: Batch, lr_scale: float, accept: Accept | None) -> StepResult:
-        n_targets, n_parts = batch.n_targets, self.spec.accumulate
-        loss = torch.stack([self._forward_backward(batch.rows(i, n_parts), n_targets) for i in range(n_parts)]).sum()
+        loss = self._pass(batch, batch.n_targets)
         judge = None if accept is None else lambda norm: accept(loss.item(), norm.item())
         grad_norm = self.optimizer.step(lr_scale, judge)
-        return StepResult(*torch.stack((loss, grad_norm)).tolist())
+        return StepResult(*torch.stack((loss, grad_norm.to(loss.dtype))).tolist())
 
-    def _forward_backward(self, part: Batch, n_targets: int) -> Tensor:
-        """This part's share of the batch's mean loss."""
-        device = self._device.torch_device
-        hidden = self.network.hidden(part.inputs.to(device), self._positions, self.attend)
-        logits, targets = self.network.logits(hidden).flatten(0, 1), part.targets.to(device).flatten()
-        loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / n_targets
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+    def _make_pass(self) -> Pass:
+        if self._device.on_gpu:
+            return ThroughAutograd(self.network, self.attend, self.spec, self._device.torch_device)
+        return ByHand(self.network, self.optimizer.flat, self.spec, self._choices["attention_blocks"])
