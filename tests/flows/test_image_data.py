@@ -44,7 +44,7 @@ def test_a_window_is_an_image_and_the_shape_is_stated(job: TrainingJob, corpus: 
     assert fitted_job(replace(job, model=own), corpus).model == own
     assert fitted_job(fitted, corpus) == fitted
     with pytest.raises(RequestError, match="seq_len=64: a window is one whole image, 22 tokens; leave it out"):
-        fitted_job(replace(job, seq_len=64), corpus)
+        job_corpus(replace(job, seq_len=64))
 
 
 def test_steps_need_no_shape_of_images(job: TrainingJob) -> None:

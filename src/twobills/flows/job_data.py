@@ -48,10 +48,12 @@ AnyCorpus = Corpus | ImageCorpus
 
 
 def job_corpus(job: TrainingJob) -> AnyCorpus:
-    """The corpus of the job. Raises DataError, naming what is wrong with it."""
-    if job.data.modality is Modality.IMAGES:
-        return read_images(job.data.sources[0].path, job.data.levels)
-    return read_corpus(job.data)
+    """The corpus of the job. Raises DataError, naming what is wrong with it, RequestError if the job does not fit it."""
+    if job.data.modality is not Modality.IMAGES:
+        return read_corpus(job.data)
+    images = read_images(job.data.sources[0].path, job.data.levels)
+    fitted_job(job, images)  # said before anything is begun
+    return images
 
 
 def fitted_job(job: TrainingJob, corpus: AnyCorpus) -> TrainingJob:

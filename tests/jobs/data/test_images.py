@@ -177,8 +177,8 @@ def test_a_bad_file_is_one_line_that_names_it(folder: Path, damage: Callable[[Pa
     [
         (lambda _: None, None, DataError, "images come as a folder of PNG files"),
         (lambda path: write_png(path / "a.png"), None, DataError, "1 PNG files are too few"),
-        (lambda path: write_png(path / "a.png"), 1, RequestError, "n_levels=1: must be between 2 and 256"),
-        (lambda path: write_png(path / "a.png"), 257, RequestError, "n_levels=257"),
+        (lambda path: write_png(path / "a.png"), 1, RequestError, "levels=1: must be between 2 and 256"),
+        (lambda path: write_png(path / "a.png"), 257, RequestError, "levels=257"),
     ],
 )
 def test_a_wrong_request_is_one_line(

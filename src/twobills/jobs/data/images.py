@@ -94,7 +94,7 @@ class ImageCorpus(NamedTuple):
 def read_images(path: Path | None, n_levels: int | None = None) -> ImageCorpus:
     """The PNGs below ``path``, or the digits. Raises DataError naming the file, MissingExtraError without the extra."""
     if n_levels is not None and not 2 <= n_levels <= 256:
-        raise RequestError(f"n_levels={n_levels}: must be between 2 and 256")
+        raise RequestError(f"levels={n_levels}: must be between 2 and 256")
     if path is None:
         return _digits(n_levels)
     if not path.is_dir():
@@ -126,7 +126,7 @@ def _digits(n_levels: int | None) -> ImageCorpus:
     if find_spec("sklearn") is None:
         raise MissingExtraError("the digits come with scikit-learn: pip install 'twobills[images]'")
     if n_levels not in (None, DIGIT_LEVELS):
-        raise RequestError(f"n_levels={n_levels}: the digits have {DIGIT_LEVELS} levels; leave it out")
+        raise RequestError(f"levels={n_levels}: the digits have {DIGIT_LEVELS} levels; leave it out")
     found = import_module("sklearn.datasets").load_digits()
     levels = found.images.astype(np.uint8)[..., None]
     names = tuple(f"digit {i}" for i in range(len(levels)))
