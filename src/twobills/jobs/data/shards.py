@@ -113,7 +113,7 @@ class Shard:
         for suffix, expected in self.facts.sha256.items():
             path = self._folder / f"{self._name}{suffix}"
             if _sha256(path) != expected:
-                raise DataError(f"{path}: is damaged (not the SHA-256 that was written); delete it and start again")
+                raise DataError(f"{path}: is damaged (not the SHA-256 that was written); delete {self._folder}")
 
     def _map(self, suffix: str, n: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         path = self._folder / f"{self._name}{suffix}"
@@ -122,7 +122,7 @@ class Shard:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
         if size != n * dtype.itemsize:
-            raise DataError(f"{path}: has {size} bytes where {n * dtype.itemsize} were written; delete it")
+            raise DataError(f"{path}: has {size} bytes where {n * dtype.itemsize} were written; delete {self._folder}")
         return np.memmap(path, dtype, "r", shape=(n,)) if n else np.empty(0, dtype)
 
 
@@ -150,7 +150,7 @@ def read_facts(path: Path) -> ShardFacts:
             return facts
     except TypeError:
         pass
-    raise DataError(f"{path}: is not the description of a shard; delete it and start again")
+    raise DataError(f"{path}: is not the description of a shard; delete {path.parent}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -160,9 +160,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:
-        raise DataError(f"{path}: is damaged (not JSON); delete it and start again") from None
+        raise DataError(f"{path}: is damaged (not JSON); delete {path.parent}") from None
     if not isinstance(document, dict):
-        raise DataError(f"{path}: is damaged (not a JSON object); delete it and start again")
+        raise DataError(f"{path}: is damaged (not a JSON object); delete {path.parent}")
     return document
 
 
