@@ -48,7 +48,7 @@ AnyCorpus = Corpus | ImageCorpus
 
 
 def job_corpus(job: TrainingJob) -> AnyCorpus:
-    """The corpus of the job. Raises DataError, naming what is wrong with it, RequestError if the job does not fit it."""
+    """The corpus of the job. Raises DataError or RequestError, naming what is wrong with it or does not fit it."""
     if job.data.modality is not Modality.IMAGES:
         return read_corpus(job.data)
     images = read_images(job.data.sources[0].path, job.data.levels)
