@@ -163,7 +163,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(path: Path, tmp_path: Path) 
     corpus = read_corpus(path)
     folder = token_folder(corpus, root, vocab_size=VOCAB_SIZE)
     kept = {file: file.stat().st_mtime_ns for file in folder.glob("train-*.bin")}
-    assert 2 <= len([*folder.glob("train-*.json")]) < 8
+    assert len([*folder.glob("train-*.json")]) >= 2
     assert not (folder / MANIFEST).exists()
     resumed = tokenise(corpus, root, vocab_size=VOCAB_SIZE)
     whole = tokenise(corpus, tmp_path / "whole", vocab_size=VOCAB_SIZE)
