@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from twobills.flows.job_data import job_corpus
-from twobills.jobs.data.corpus import HELDOUT_BYTES, HELDOUT_EVERY
+from twobills.jobs.data.corpus import HELDOUT_BYTES, HELDOUT_EVERY, Corpus
 from twobills.jobs.data.parts import PIECE_BYTES
 from twobills.jobs.data.sources import PART_BYTES
 from twobills.jobs.data.tokenise import SAMPLE_BYTES
@@ -30,6 +30,7 @@ def test_the_job_on_the_page_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "notes.jsonl.zst").write_bytes(zstandard.compress(lines.encode()))
     job = read_job(tmp_path / "job.toml")
     corpus = job_corpus(job)
+    assert isinstance(corpus, Corpus)
     assert job.data.cache == tmp_path / "tokens"
     assert [source.weight for source in corpus.sources] == [3, 1]
     assert {part.format for part in corpus.sources[1].parts} == {Format.JSONL}
