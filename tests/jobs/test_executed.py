@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from twobills.jobs.executed import CountedPasses, Counting, Executed
+from twobills.jobs.counting import Counting, Executed
+from twobills.jobs.executed import CountedPasses
 from twobills.jobs.nn.profile import count_flops
 
 

@@ -10,7 +10,6 @@ no counter sees, is counted from the model's config instead, a backward pass as 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -19,12 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
-from torch.utils._pytree import tree_leaves
 
 from twobills.counts.flops import forward_flops
 from twobills.errors import SpecError
-from twobills.jobs.nn.profile import count_flops
+from twobills.jobs.counting import Counting, Executed, n_modes
 from twobills.specs.hf import from_hf
 from twobills.specs.model import ModelSpec
 
@@ -39,15 +36,6 @@ class Source(StrEnum):
 
     COUNTER = "operators that ran, counted once per shape"
     CONFIG = "the model's config"
-
-
-class Executed(NamedTuple):
-    """Work that ran."""
-
-    flops: float
-    """Of matrix products, a multiply-add being 2."""
-    bytes: float
-    """Of the tensors that operators read and wrote; 0 where only a config was counted."""
 
 
 class Passed(NamedTuple):
@@ -71,59 +59,6 @@ Report = Callable[[float, Executed], None]
 """Hears (tokens, work) of each pass and update as it ends."""
 
 
-_FORMULAS = count_flops().flop_registry
-
-
-class CountExecuted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts FLOPs and bytes of every operator that runs inside it."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = self.bytes = 0.0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Runs the operator and counts it; one made of others is taken apart first."""
-        del types
-        kwargs = kwargs or {}
-        formula = _FORMULAS.get(getattr(func, "_overloadpacket", func))
-        if formula is None and hasattr(func, "decompose"):
-            with self:
-                taken_apart = func.decompose(*args, **kwargs)
-                if taken_apart is not NotImplemented:
-                    return taken_apart
-        result = func(*args, **kwargs)
-        if formula is not None:
-            self.flops += float(formula(*args, **kwargs, out_val=result))
-        if not getattr(func, "is_view", False):
-            self.bytes += sum(x.nbytes for x in tree_leaves((args, kwargs, result)) if isinstance(x, Tensor))
-        return result
-
-
-class Counting:
-    """One stretch of a program that is counted, begun and ended by hand.
-
-    Modes lie on a stack, and the program may have its own there: this one can only be taken off while it is on top.
-    """
-
-    def __init__(self) -> None:
-        # A compiled frame that first runs under a mode would never be compiled again; a stance is no such mark.
-        compiles = "torch._dynamo" in sys.modules
-        self._eagerly = torch.compiler.set_stance("force_eager") if compiles else None
-        self._mode = CountExecuted()
-        self._mode.__enter__()  # type: ignore[no-untyped-call]
-
-    def end(self) -> Executed | None:
-        """What was executed; None, and still counting, as long as a mode of the program's own lies above."""
-        if _get_current_dispatch_mode_stack()[-1] is not self._mode:
-            return None
-        self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-        if self._eagerly is not None:
-            self._eagerly.__exit__(None, None, None)
-        return Executed(self._mode.flops, self._mode.bytes)
-
-
 class CountedPasses:
     """Hears every forward pass of a network by a hook, and what follows it until the next one.
 
@@ -138,7 +73,7 @@ class CountedPasses:
         """What the program is doing; passes are only alike while it does the same."""
         self._known: dict[Any, Executed] = {}
         self._counting: tuple[Any, Counting] | None = None
-        self._n_modes = len(_get_current_dispatch_mode_stack())
+        self._n_modes = n_modes()
         self._passing: Passed | None = None
         self._tokens = 0.0
         self._config = _readable_config(network) if _attention(network) in UNSEEN_ATTENTION else None
@@ -208,7 +143,7 @@ class CountedPasses:
             self._count(id(optimizer))
 
     def _count(self, what: Any) -> None:
-        alone = len(_get_current_dispatch_mode_stack()) == self._n_modes
+        alone = n_modes() == self._n_modes
         if self._counting is None and alone:
             self._counting = what, Counting()
 
@@ -238,8 +173,8 @@ class CountedSteps:
         self._report = report
         self._known: dict[float, Executed] = {}
         self._counting: Counting | None = None
-        self.uncounted_tokens = 0.0
-        """Of steps whose work is not known yet."""
+        self._uncounted: list[float] = []
+        """Tokens of each step whose work is not known yet."""
         self.n_heard = self.n_fitted = 0
 
     @property
@@ -255,10 +190,10 @@ class CountedSteps:
             self._counting, self._known[tokens] = None, counted
         self._report(tokens, self._known.get(tokens, Executed(0.0, 0.0)))
         if tokens not in self._known:
-            self.uncounted_tokens += tokens
+            self._uncounted.append(tokens)
             if self._counting is None and len(self._known) < MAX_COUNTED:
                 self._counting = Counting()
-        if self.uncounted_tokens and self._known:
+        if self._known:
             self._settle()
 
     def boundary(self) -> None:
@@ -270,13 +205,19 @@ class CountedSteps:
         """Ends counting."""
         self.boundary()
 
+    @property
+    def uncounted_tokens(self) -> float:
+        """Of steps whose work is not known yet."""
+        return sum(self._uncounted)
+
     def _settle(self) -> None:
         """Steps that were not counted get the work of the counted one nearest in size, in proportion to tokens."""
-        nearest = min(self._known, key=lambda tokens: abs(tokens - self.uncounted_tokens))
-        factor = self.uncounted_tokens / nearest if nearest else 0.0
-        self._report(0.0, Executed(*(factor * x for x in self._known[nearest])))
-        self.n_fitted += 1
-        self.uncounted_tokens = 0.0
+        for tokens in self._uncounted:
+            nearest = min(self._known, key=lambda known: abs(known - tokens))
+            factor = tokens / nearest if nearest else 1.0
+            self._report(0.0, Executed(*(factor * x for x in self._known[nearest])))
+        self.n_fitted += len(self._uncounted)
+        self._uncounted.clear()
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:

@@ -152,6 +152,20 @@ def test_phases_add_up_to_the_process_and_evaluation_has_its_own(ledger: Ledger,
     assert 0 < used[Phase.EVALUATE].chip_s < used[Phase.FINETUNE].chip_s
 
 
+def test_tokens_are_the_trainers_where_it_counts_them(ledger: Ledger, tmp_path: Path) -> None:
+    class Padded(Rows):
+        def __getitem__(self, i: int) -> dict[str, Any]:
+            mask = torch.ones(SEQ_LEN, dtype=torch.int64)
+            mask[-4:] = 0
+            return {**super().__getitem__(i), "attention_mask": mask}
+
+    trained = trainer(llama(), tmp_path, MeterCallback(), include_num_input_tokens_seen="non_padding")
+    trained.train_dataset = Padded(64)
+    trained.train()
+    used = phases(ledger, ledger.resolve("last"))[Phase.PRETRAIN]
+    assert used.tokens == 6 * ROWS * (SEQ_LEN - 4)
+
+
 def test_recomputation_is_counted_as_it_runs(ledger: Ledger, tmp_path: Path) -> None:
     model = llama(attn_implementation="eager")
     trainer(model, tmp_path, MeterCallback(), gradient_checkpointing=True).train()

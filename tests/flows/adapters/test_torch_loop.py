@@ -184,6 +184,17 @@ def test_without_a_network_whole_steps_are_counted(ledger: Ledger) -> None:
     assert used.flops == pytest.approx(8 * 16 * 3 * FORWARD)
 
 
+def test_steps_without_tokens_are_counted_too(ledger: Ledger) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with metered() as run:
+        for _ in range(4):
+            train_step(model, optimizer, (2, 8))
+            run.step()
+    used = phases(ledger, run.run_id)[Phase.PRETRAIN]
+    assert (used.tokens, used.flops) == (0, 4 * 16 * 3 * FORWARD)
+
+
 def test_the_account_is_closed_however_the_loop_ends(ledger: Ledger) -> None:
     def loop(error: type[BaseException]) -> None:
         model = network()

@@ -8,8 +8,9 @@ once on an error, and to have an evaluation after training on the same bill, giv
     with metered(name="my run", phase="finetune") as run:
         trainer = Trainer(model=model, args=args, callbacks=[MeterCallback(run)])
 
-Time between the first forward pass of an evaluation and its end is the phase evaluate. ``transformers`` is needed by
-whoever imports this module and by nothing else.
+Time between the first forward pass of an evaluation and its end is the phase evaluate. Tokens are those that the
+trainer counts where it is asked to (``include_num_input_tokens_seen``), which it must be with ``torch_compile``; else
+those of the inputs. ``transformers`` is needed by whoever imports this module and by nothing else.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ class MeterCallback(TrainerCallback):
             raise RequestError(f"{next(iter(options))}: the run that is given has its own; give it to metered")
         self.run, self._given, self._options = run, run is not None, options
         self._account, self._evaluation = ExitStack(), ExitStack()
-        self._evaluating = False
+        self._evaluating, self._n_seen = False, 0
         self._hook: RemovableHandle | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Opens the account, if need be, and listens to the model."""
-        del state, control
+        del control
+        self._n_seen = state.num_input_tokens_seen
         if self.run is None:
             self.run = self._account.enter_context(metered(device=str(args.device), **self._options))
             atexit.register(self._close_unfinished)
@@ -59,9 +61,9 @@ class MeterCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A step is done, all its micro-batches; an evaluation may follow."""
-        del args, state
         assert self.run is not None
-        self.run.step()
+        seen, self._n_seen = state.num_input_tokens_seen - self._n_seen, state.num_input_tokens_seen
+        self.run.step(tokens=seen / args.world_size if seen else None)
         if control.should_evaluate:
             self._evaluate()
 

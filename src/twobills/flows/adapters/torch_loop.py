@@ -26,8 +26,9 @@ from torch import nn
 from twobills.errors import RequestError
 from twobills.flows.accounts import account, readings
 from twobills.flows.adapters.loop_machine import LoopMachine, Processes, find_loop_machine
+from twobills.jobs.counting import Executed
 from twobills.jobs.device import synchronise
-from twobills.jobs.executed import CountedPasses, CountedSteps, Executed
+from twobills.jobs.executed import CountedPasses, CountedSteps
 from twobills.ledger.place import default_ledger
 from twobills.ledger.store import Ledger
 from twobills.meter.meter import Meter
