@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from twobills.errors import RequestError
-from twobills.flows.machine import _chip_name
-from twobills.jobs.device import Device, usable_cores, usable_memory_bytes
+from twobills.flows.machine import chip_name
+from twobills.jobs.device import Device, device_of_process, usable_cores, usable_memory_bytes
 
 
 def test_a_containers_share_is_the_limit(tmp_path: Path) -> None:
@@ -32,8 +32,25 @@ def gpu(name: str) -> Device:
 
 
 def test_a_gpu_is_known_by_its_drivers_name_and_by_nothing_like_it() -> None:
-    assert _chip_name(gpu("NVIDIA H100 80GB HBM3")) == "h100-sxm"
-    assert _chip_name(gpu("NVIDIA H200")) == "h200-sxm"
-    assert _chip_name(gpu("NVIDIA H100 PCIe")) == "h100-pcie"
+    assert chip_name(gpu("NVIDIA H100 80GB HBM3")) == "h100-sxm"
+    assert chip_name(gpu("NVIDIA H200")) == "h200-sxm"
+    assert chip_name(gpu("NVIDIA H100 PCIe")) == "h100-pcie"
     with pytest.raises(RequestError, match="GPU 'NVIDIA H100 CNX': not in the catalogue; set CUDA_VISIBLE_DEVICES="):
-        _chip_name(gpu("NVIDIA H100 CNX"))
+        chip_name(gpu("NVIDIA H100 CNX"))
+
+
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    threads = torch.get_num_threads()
+    half = device_of_process(1, 2)
+    assert half.n_chips == torch.get_num_threads() == max(1, usable_cores() // 2)
+    assert half.memory_bytes == usable_memory_bytes() / 2
+    assert device_of_process(0, 10_000).n_chips == 1
+    torch.set_num_threads(threads)
+
+
+def test_every_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(RequestError, match="3 processes for 2 GPUs: start at most one for each"):
+        device_of_process(0, 3)

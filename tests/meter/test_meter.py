@@ -177,6 +177,10 @@ def test_without_a_counter_the_watts_are_declared() -> None:
     assert reader.name == "declared 4 W per chip"
 
 
+def test_counters_of_other_hosts_cannot_be_read() -> None:
+    assert best_reader(gpu_uuids=(), watts_per_chip=4.0, n_chips=8, n_hosts=2).stamp is Stamp.DECLARED
+
+
 def test_the_environment_is_recorded() -> None:
     assert environment()["python"].startswith("3.")
     assert "torch" in environment()["packages"]

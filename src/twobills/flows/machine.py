@@ -39,6 +39,7 @@ class FoundMachine:
             gpu_uuids=self.device.gpu_uuids,
             watts_per_chip=self.chip.watts,
             n_chips=self.device.n_chips,
+            n_hosts=self.processes.n_hosts if self.processes else 1,
             age_s=age_s,
         )
 

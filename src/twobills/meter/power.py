@@ -126,17 +126,23 @@ def power_counters() -> list[str]:
 
 
 def best_reader(
-    *, gpu_uuids: Sequence[str], watts_per_chip: float | None, n_chips: int, age_s: float = 0.0
+    *,
+    gpu_uuids: Sequence[str],
+    watts_per_chip: float | None,
+    n_chips: int,
+    n_hosts: int = 1,
+    age_s: float = 0.0,
 ) -> PowerReader:
     """The best source for this device: its own counter, else the declaration.
 
     ``gpu_uuids`` are the GPUs that do the work, none on a CPU. A slice of a GPU (MIG) has no counter of its own.
-    A declaration also holds for the ``age_s`` seconds before; a counter knows nothing of them.
+    Counters of other hosts cannot be read. A declaration also holds for the ``age_s`` seconds before; a counter
+    knows nothing of them.
     Raises SpecError where there is neither a counter nor a declaration.
     """
     if gpu_uuids and set(gpu_uuids) <= set(nvml_energy_gpus()):
         return NvmlPower(gpu_uuids)
-    if not gpu_uuids and (zones := rapl_zones()):
+    if not gpu_uuids and n_hosts == 1 and (zones := rapl_zones()):
         return RaplPower(zones)
     if watts_per_chip is None:
         raise SpecError("watts: no power counter can be read here and none are declared; add watts to the chip's row")

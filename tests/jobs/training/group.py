@@ -35,14 +35,18 @@ def spec_of(**change: Any) -> TrainingSpec:
 
 
 def batch_of(step: int) -> Batch:
-    """Tokens that a network can learn to continue; some targets are not predicted, unevenly over the rows."""
+    """Tokens that a network can learn to continue; some targets are not predicted, unevenly over the rows.
+
+    In every other batch the rows hold two documents each.
+    """
     generator = torch.Generator().manual_seed(step)
     starts = torch.randint(0, 50, (8, 1), generator=generator)
     tokens = (starts + 3 * torch.arange(17)) % 64
     targets = tokens[:, 1:].clone()
     targets[0, :9] = -1
     targets[7, 3:] = -1
-    return Batch(tokens[:, :-1].contiguous(), targets)
+    documents = (torch.arange(16) >= torch.arange(8)[:, None]).long() if step % 2 else None
+    return Batch(tokens[:, :-1].contiguous(), targets, documents)
 
 
 def network_of() -> Decoder:

@@ -73,13 +73,14 @@ class ThroughAutograd:
 
     def __call__(self, batch: Batch, n_targets: int) -> Tensor:
         n = self._spec.accumulate
-        return torch.stack([self._part(batch.rows(i, n), n_targets) for i in range(n)]).sum()
+        return torch.stack([self.part(batch.rows(i, n), n_targets) for i in range(n)]).sum()
 
     def compile(self) -> None:
         """Compiles all up to the head."""
         self._hidden = torch.compile(self._network.hidden, dynamic=False)
 
-    def _part(self, part: Batch, n_targets: int) -> Tensor:
+    def part(self, part: Batch, n_targets: int) -> Tensor:
+        """A part's share of the loss; its gradients are added."""
         inputs, targets = (x.to(self._device, non_blocking=True) for x in (part.inputs, part.targets))
         documents = None if part.documents is None else part.documents.to(self._device, non_blocking=True)
         hidden = self._hidden(inputs, self._positions, self._attend.within(documents))

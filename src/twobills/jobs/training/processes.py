@@ -53,6 +53,7 @@ class Processes:
 
     def __init__(self, seat: Seat, device: Device, members: _Members | None = None) -> None:
         self.rank, self.n = seat.rank, seat.n
+        self.n_hosts = -(-seat.n // seat.n_local)
         self.device = device
         """What this process computes on."""
         self.together = _together(seat, device)

@@ -7,15 +7,15 @@ gradients are summed. So loss, norm and weights are those of one process, but fo
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from twobills.errors import RequestError
-from twobills.jobs.data.batch import IGNORED, Batch
+from twobills.jobs.data.batch import Batch
 from twobills.jobs.device import TORCH_DTYPES
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
+from twobills.jobs.training.passes import ThroughAutograd
 from twobills.jobs.training.processes import Processes
 from twobills.jobs.training.sharded import ShardedOptimizer, gathered, spread, sync_gradients, way_of
 from twobills.jobs.training.step import Accept, StepResult
@@ -37,7 +37,7 @@ class ShardedStep:
         spread(network, processes, self.way, dtype)
         self.optimizer = ShardedOptimizer(network, spec, dtype, processes)
         self.attend = CausalAttention(spec.seq_len, self._device, dtype)
-        self._positions = torch.arange(spec.seq_len, device=self._device)
+        self._pass = ThroughAutograd(network, self.attend, spec, self._device)
         self.flops = self.bytes = 0.0
         """Executed by one step in all processes together; known after the first."""
 
@@ -73,18 +73,11 @@ class ShardedStep:
         n_parts, losses = self.spec.accumulate, []
         for i in range(n_parts):
             sync_gradients(self.network, i == n_parts - 1)
-            losses.append(self._forward_backward(mine.rows(i, n_parts), n_targets))
+            losses.append(self._pass.part(mine.rows(i, n_parts), n_targets))
         loss = self.processes.add_up(torch.stack(losses).sum())
         judge = None if accept is None else lambda norm: accept(loss.item(), norm.item())
         norm = self.optimizer.step(lr_scale, judge)
         return StepResult(*torch.stack((loss, norm)).tolist())
-
-    def _forward_backward(self, part: Batch, n_targets: int) -> Tensor:
-        hidden = self.network.hidden(part.inputs.to(self._device), self._positions, self.attend)
-        logits, targets = self.network.logits(hidden).flatten(0, 1), part.targets.to(self._device).flatten()
-        loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum") / n_targets
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
 
 
 def check_shares(batch_size: int, accumulate: int, n_processes: int) -> None:
