@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -91,13 +93,20 @@ def test_tensorboard_gets_every_number(tmp_path: Path) -> None:
     assert "grad_norm" not in events.Tags()["scalars"]
 
 
-def test_trackio_gets_every_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    trackio = pytest.importorskip("trackio")
-    told: list[tuple[dict[str, float], int]] = []
-    monkeypatch.setattr(trackio, "init", lambda **_: None)
-    monkeypatch.setattr(trackio, "log", lambda metrics, step: told.append((metrics, step)))
-    monkeypatch.setattr(trackio, "finish", lambda: None)
-    watcher = Trackio("run", {"steps": "2"})
-    watcher.watch(row(2))
-    watcher.close()
-    assert told == [({"loss": 0.5, "tokens": 20.0, "seconds": 0.2}, 2)]
+@pytest.mark.filterwarnings("ignore")
+def test_trackio_gets_every_number_and_stdout_stays_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    pytest.importorskip("trackio")
+    for steps in ((1, 2), (3,)):  # the second goes on with the first
+        watcher = Trackio("run-1", {"steps": "3"})
+        for step in steps:
+            watcher.watch(row(step))
+        watcher.close()
+    with closing(sqlite3.connect(tmp_path / "twobills.db")) as database:
+        kept = database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY step").fetchall()
+    assert [(name, step, json.loads(metrics)["tokens"]) for name, step, metrics in kept] == [
+        ("run-1", step, 10.0 * step) for step in (1, 2, 3)
+    ]
+    assert not capfd.readouterr().out

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -28,9 +29,14 @@ LAW = published_law("besiroglu-2024")
 SERVING = ServingSpec(max_batch_size=16, max_context_len=256, n_kv_blocks=256)
 
 
-def training(n_steps: int = 100, batch_size: int = 8, heldout_tokens: int = 0) -> TrainingSpec:
+def training(n_steps: int = 100, batch_size: int = 8, heldout_tokens: int = 0, accumulate: int = 1) -> TrainingSpec:
     return TrainingSpec(
-        n_steps=n_steps, batch_size=batch_size, seq_len=256, dtype=DType.BF16, heldout_tokens=heldout_tokens
+        n_steps=n_steps,
+        batch_size=batch_size,
+        seq_len=256,
+        dtype=DType.BF16,
+        heldout_tokens=heldout_tokens,
+        accumulate=accumulate,
     )
 
 
@@ -65,8 +71,17 @@ def test_the_interval_is_the_forecasts_error() -> None:
 
 
 def test_a_run_that_does_not_fit_is_refused_with_what_would() -> None:
-    with pytest.raises(SpecError, match=r"needs .* TB and cpu-core has 16.0 GB; a batch_size below 100000"):
+    with pytest.raises(
+        SpecError, match=r"needs .* TB and cpu-core has 16.0 GB; batch_size=\d+ is the largest"
+    ) as raised:
         plan_training(MODEL, training(batch_size=100_000), machine(), RATES)
+    largest, parts = (int(n) for n in re.findall(r"(?:batch_size|accumulate)=(\d+)", str(raised.value)))
+    assert plan_training(MODEL, training(batch_size=largest), machine(), RATES).memory.fits
+    assert plan_training(MODEL, training(batch_size=100_000, accumulate=parts), machine(), RATES).memory.fits
+    with pytest.raises(SpecError, match="is the largest that fits"):
+        plan_training(MODEL, training(batch_size=largest + 1), machine(), RATES)
+    with pytest.raises(SpecError, match=f"batch_size={2 * largest} is the largest that fits"):
+        plan_training(MODEL, training(batch_size=100_000, accumulate=2), machine(), RATES)
 
 
 def test_state_that_fits_no_batch_says_so() -> None:

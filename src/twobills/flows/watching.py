@@ -10,8 +10,9 @@ import importlib
 import json
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -71,19 +72,23 @@ class TensorBoard:
 
 
 class Trackio:
-    """A run of the local project ``twobills``, under the ledger's id."""
+    """A run of the local project ``twobills``, under the ledger's id. What it prints goes to stderr."""
 
     def __init__(self, run_id: str, config: Mapping[str, Any]) -> None:
         self._trackio = _optional("trackio", "trackio")
-        self._trackio.init(project="twobills", name=run_id, config=dict(config), resume="allow", embed=False)
+        quiet = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
+        with redirect_stdout(sys.stderr):
+            self._trackio.init(project="twobills", name=run_id, config=dict(config), resume="allow", **quiet)
 
     def watch(self, row: Row) -> None:
         """All metrics at the row's step."""
-        self._trackio.log(dict(_numbers(row)), step=int(row["step"] or 0))
+        with redirect_stdout(sys.stderr):
+            self._trackio.log(dict(_numbers(row)), step=int(row["step"] or 0))
 
     def close(self) -> None:
         """Waits until all is kept."""
-        self._trackio.finish()
+        with redirect_stdout(sys.stderr):
+            self._trackio.finish()
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -57,7 +57,8 @@ def plan_training(
     Raises SpecError if it does not fit in memory.
     """
     shape = {"batch_size": training.batch_size, "seq_len": training.seq_len, "dtype": training.dtype}
-    memory = training_memory(model, machine, **shape)  # type: ignore[arg-type]
+    n_rows = -(-training.batch_size // training.accumulate)  # at once
+    memory = training_memory(model, machine, batch_size=n_rows, seq_len=training.seq_len, dtype=training.dtype)
     if not memory.fits:
         raise SpecError(_does_not_fit(model, training, machine, memory))
     step = train_step(model, machine, **shape, accumulate=training.accumulate, optimizer=training.optimizer)  # type: ignore[arg-type]
@@ -133,8 +134,10 @@ def _does_not_fit(model: ModelSpec, training: TrainingSpec, machine: MachineSpec
         return f"{state} and {there}; only a smaller model would fit on one machine"
     needed = f"model {model.name}: training needs {show_bytes(memory.needed_bytes)}"
     largest = largest_batch(model, machine, seq_len=training.seq_len, dtype=training.dtype)
-    would = f"batch_size={largest} is the largest that fits" if largest else "only a smaller model or seq_len would fit"
-    return f"{needed} and {there}; {would}"
+    if not largest:
+        return f"{needed} and {there}; only a smaller model or seq_len would fit"
+    fits = f"batch_size={largest * training.accumulate} is the largest that fits"
+    return f"{needed} and {there}; {fits}, or this one with training.accumulate={-(-training.batch_size // largest)}"
 
 
 def _used(machine: MachineSpec, wall_s: float, n_tokens: float, step: StepForecast, n_steps: float) -> PhaseUsage:
