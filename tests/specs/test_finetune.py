@@ -70,3 +70,14 @@ def test_a_mistake_is_one_line(tmp_path: Path, before: str, after: str, words: s
     with pytest.raises(RequestError, match=words) as refused:
         read(tmp_path, WHOLE.replace(before, after, 1))
     assert "\n" not in str(refused.value)
+
+
+def test_the_example_is_a_job(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "finetune.toml"
+    job = read(tmp_path, example.read_text())
+    assert job.base == tmp_path / "twobills-out" / "trained"
+    uncommented = example.read_text().replace("# seq_len", "seq_len").replace("# heldout", "heldout")
+    for key in ("usd_per_chip_hour", "[limits]", "max_usd", "max_seconds", "max_flops"):
+        uncommented = uncommented.replace(f"# {key}", key)
+    whole = read(tmp_path, uncommented)
+    assert (whole.seq_len, whole.limits.max_seconds, whole.usd_per_chip_hour) == (512, 600, 0.05)
