@@ -180,7 +180,8 @@ def _explained(step: int, spec: TrainingSpec) -> Iterator[None]:
             else "take a smaller model or seq_len"
         )
         raise OutOfMemoryError(
-            f"step {step}: out of memory with batch_size={spec.batch_size} in {spec.accumulate} parts; {less}"
+            f"step {step}: out of memory with batch_size={spec.batch_size} in {spec.accumulate} "
+            f"part{'s' if spec.accumulate > 1 else ''}; {less}"
         ) from None
 
 
