@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from twobills import __version__
 from twobills.cli.chips import chips_app
 from twobills.cli.generate import generate
+from twobills.cli.laws import laws_app
 from twobills.cli.ledger import ledger_app
 from twobills.cli.machine import machine
 from twobills.cli.plan import plan_app
@@ -46,6 +47,7 @@ for command in (run, train, serve, generate, machine):
     app.command()(command)
 app.add_typer(plan_app, name="plan")
 app.add_typer(chips_app, name="chips")
+app.add_typer(laws_app, name="laws")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(search_app, name="search")
 app.add_typer(validate_app, name="validate")

@@ -125,7 +125,8 @@ def _step(at: Surface, points: Points, weights_Sn: Array, damping_S: Array, delt
     weights = weights_Sn * np.minimum(1.0, delta / np.maximum(np.abs(at.residual), delta))
     weighted = jacobian_S5n * weights[:, None, :]
     gradient = np.einsum("skn,sn->sk", weighted, at.residual)
-    hessian = weighted @ jacobian_S5n.transpose(0, 2, 1)
+    # einsum and not @: threads of a BLAS cost more than they save on products of 5 x n
+    hessian = np.einsum("skn,sjn->skj", weighted, jacobian_S5n)
     diagonal = np.einsum("skk->sk", hessian)
     lifted = damping_S[:, None] * (diagonal + 1e-9 * diagonal.max(1, keepdims=True)) + _RIDGE
     hessian = hessian + lifted[:, :, None] * np.eye(N_PARAMETERS)

@@ -36,11 +36,19 @@ def optimum(law: Law, compute_flops: float) -> Optimum:
     """The size and data of the lowest loss for a budget."""
     if not (compute_flops > 0 and np.isfinite(compute_flops)):
         raise SpecError(f"compute_flops={compute_flops:g}: must be a number above 0")
-    scale = (law.alpha * law.A / (law.beta * law.B)) ** (1 / (law.alpha + law.beta))
     product = compute_flops / FLOPS_PER_PARAM_TOKEN
-    n_params = scale * product**law.a
+    n_params = _scale(law) * product**law.a
     n_tokens = product / n_params
     return Optimum(compute_flops, n_params, n_tokens, loss(law, n_params, n_tokens))
+
+
+def optimum_for_size(law: Law, n_params: float) -> Optimum:
+    """The budget for which a size is the best, and its tokens: the "Chinchilla point" of so many parameters."""
+    if not (n_params > 0 and np.isfinite(n_params)):
+        raise SpecError(f"n_params={n_params:g}: must be a number above 0")
+    product = (n_params / _scale(law)) ** (1 / law.a)
+    n_tokens = product / n_params
+    return Optimum(FLOPS_PER_PARAM_TOKEN * product, n_params, n_tokens, loss(law, n_params, n_tokens))
 
 
 def optimum_for_loss(law: Law, target_loss: float) -> Optimum:
@@ -90,6 +98,11 @@ def _or_endless(find: Callable[[Law], Optimum], law: Law) -> Optimum:
         return find(law)
     except SpecError:
         return Optimum(np.inf, np.inf, np.inf, law.E)
+
+
+def _scale(law: Law) -> float:
+    """G of N = G (C/6)^a."""
+    return float((law.alpha * law.A / (law.beta * law.B)) ** (1 / (law.alpha + law.beta)))
 
 
 def _reducible(law: Law, target_loss: float) -> float:

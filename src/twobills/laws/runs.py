@@ -7,7 +7,7 @@ meaningless is refused here in one line; what only makes it weak is told by ``la
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ SAME_SIZE_LOG = 0.02
 Array = NDArray[np.float64]
 
 
-class Runs(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Runs:
     """One entry per run, all arrays of one length."""
 
     n_params: Array
@@ -34,7 +35,7 @@ class Runs(NamedTuple):
 
     def take(self, which: NDArray[np.bool_]) -> Runs:
         """Those runs only."""
-        return Runs(*(column[which] for column in (self.n_params, self.n_tokens, self.compute_flops, self.loss)))
+        return Runs(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
 
 def read_runs(columns: Mapping[str, Sequence[float]], lines: Sequence[int], where: str) -> Runs:
@@ -59,7 +60,7 @@ def read_runs(columns: Mapping[str, Sequence[float]], lines: Sequence[int], wher
         arrays["n_params"] = arrays["compute_flops"] / (product * arrays["n_tokens"])
     elif "compute_flops" not in arrays:
         arrays["compute_flops"] = product * arrays["n_params"] * arrays["n_tokens"]
-    runs = Runs(arrays["n_params"], arrays["n_tokens"], arrays["compute_flops"], arrays["loss"])
+    runs = Runs(**arrays)
     _refuse_what_has_no_law(runs, where)
     return runs
 

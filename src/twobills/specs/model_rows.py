@@ -15,7 +15,17 @@ from twobills.specs.model import Biases, LatentAttention, ModelSpec, MoE, Norm, 
 
 _PROVENANCE = ("source", "as_of")
 _TRAINED = {"train_seq_len", "train_seq_source"}
-_BESIDE = {*_PROVENANCE, *_TRAINED, "aliases", "verified", "published_params", "published_active", "published_note"}
+_TOKENS = {"train_tokens", "train_tokens_source", "train_tokens_verified"}
+_BESIDE = {
+    *_PROVENANCE,
+    *_TRAINED,
+    *_TOKENS,
+    "aliases",
+    "verified",
+    "published_params",
+    "published_active",
+    "published_note",
+}
 _PARTS = {"biases": Biases, "latent": LatentAttention, "moe": MoE, "window": Window}
 _SHAPE = {field.name for field in fields(ModelSpec)} - {"name"}
 _REQUIRED = tuple(
@@ -68,6 +78,24 @@ def trained_seq_len(name: str, row: Mapping[str, Any], *, where: str = "models.t
     if not isinstance(length, int) or isinstance(length, bool) or not 1 <= length <= most:
         raise CatalogError(f"{what}: train_seq_len={length!r}: must be a whole number from 1 to max_seq_len={most}")
     return length
+
+
+def trained_tokens_row(
+    name: str, row: Mapping[str, Any], *, where: str = "models.toml"
+) -> tuple[float, str, bool] | None:
+    """Tokens of the model's own pre-training, where that was read, and whether it was; None where the row does not say.
+
+    Raises CatalogError, naming the file, the row and the key.
+    """
+    what, stated = f"{where}: model {name}", _TOKENS & set(row)
+    if not stated:
+        return None
+    if missing := sorted(_TOKENS - stated):
+        raise CatalogError(f"{what}: {missing[0]} is missing; training tokens are stated with where they were read")
+    n_tokens, source, verified = row["train_tokens"], row["train_tokens_source"], row["train_tokens_verified"]
+    if isinstance(n_tokens, bool) or not isinstance(n_tokens, int | float) or not n_tokens > 0:
+        raise CatalogError(f"{what}: train_tokens={n_tokens!r}: must be a number above 0")
+    return float(n_tokens), str(source), bool(verified)
 
 
 def _completed(what: str, shape: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,137 @@
+"""The runs of ``laws fit``: a CSV file in whatever columns it has, or what the ledger's training runs reached.
+
+Columns are known by the names that papers and tools use; others are named with ``--columns``. Of the ledger only
+finished runs on one data set with one vocabulary are comparable: their losses are per token of that tokenizer.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twobills.errors import DataError, RequestError
+from twobills.laws.runs import Runs, read_runs
+from twobills.ledger.record import Outcome, RecordKind
+from twobills.ledger.store import Ledger
+from twobills.units import parse_count
+
+LEDGER = "ledger"
+"""In place of a file: the runs of the ledger."""
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "n_params": ("n_params", "params", "parameters", "model size", "model_size", "n"),
+    "n_tokens": ("n_tokens", "tokens", "training tokens", "train_tokens", "d"),
+    "compute_flops": ("compute_flops", "flops", "flop", "training flop", "training flops", "compute", "c"),
+    "loss": ("loss", "final loss", "final_loss", "val_loss", "eval_loss", "heldout_nats_per_token"),
+}
+"""Names by which a column is known, whatever their case."""
+_SHORT = {"params": "n_params", "tokens": "n_tokens", "flops": "compute_flops", "loss": "loss"}
+"""How ``--columns`` names the quantities."""
+
+
+def csv_runs(path: Path, columns: str | None = None) -> Runs:
+    """The runs of a CSV file; ``columns`` like ``params=Model Size,flops=C,loss=Final loss``.
+
+    Raises DataError for a file or a value that will not do, RequestError for columns that are not there.
+    """
+    header, rows, lines = _table(path)
+    named = _named(columns, header, path)
+    found = {**_recognised(header), **named}
+    if "loss" not in found or len(found) < 3:
+        missing = "loss" if "loss" not in found else "two of parameters, tokens and FLOPs"
+        raise RequestError(
+            f"{path}: no column for {missing} among {', '.join(header)}; "
+            "name them, like --columns params=SIZE,tokens=TOKENS,loss=LOSS"
+        )
+    values = {
+        quantity: [_number(row[column], path, line, column) for row, line in zip(rows, lines, strict=True)]
+        for quantity, column in found.items()
+    }
+    return read_runs(values, lines, str(path))
+
+
+def ledger_runs(ledger: Ledger, data: str | None = None) -> Runs:
+    """The finished training runs of one data set. Raises RequestError if there are several and none is named."""
+    groups: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
+    for run_id in ledger.run_ids():
+        if ledger.outcome(run_id) is not Outcome.DONE:
+            continue
+        body = {k: v for record in ledger.records(run_id, RecordKind.RESULT) for k, v in record.body.items()}
+        try:
+            point = (
+                float(body["model"]["n_params"]),
+                float(body["training"]["n_tokens"]),
+                float(body["quality"]["heldout_nats_per_token"]),
+            )
+            group = (str(ledger.started(run_id).body["data"]), int(body["model"]["vocab_size"]))
+        except (KeyError, TypeError, ValueError):
+            continue  # it served, or another program kept it
+        if data is None or group[0] == data:
+            groups.setdefault(group, []).append(point)
+    if not groups:
+        of = f" of data {data!r}" if data else ""
+        raise RequestError(f"ledger {ledger.path}: holds no finished training run{of} with a held-out loss")
+    if len(groups) > 1:
+        names = ", ".join(f"{name} with {vocab} tokens ({len(points)})" for (name, vocab), points in groups.items())
+        raise RequestError(
+            f"ledger {ledger.path}: losses of several data sets are not comparable; choose one with --data: {names}"
+        )
+    (((name, _), points),) = groups.items()
+    columns = dict(zip(("n_params", "n_tokens", "loss"), zip(*points, strict=True), strict=True))
+    return read_runs(columns, range(1, len(points) + 1), f"ledger, data {name}")
+
+
+def _table(path: Path) -> tuple[list[str], list[dict[str, str]], list[int]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
+            rows, lines = [], []
+            for row in reader:
+                if any((value or "").strip() for key, value in row.items() if key):
+                    rows.append({key: (value or "").strip() for key, value in row.items() if key})
+                    lines.append(reader.line_num)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+    if not rows:
+        raise DataError(f"{path}: holds no rows")
+    return header, rows, lines
+
+
+def _recognised(header: Sequence[str]) -> dict[str, str]:
+    plain = {name.lower(): name for name in header}
+    found = {}
+    for quantity, names in COLUMNS.items():
+        match = next((plain[name] for name in names if name in plain), None)
+        if match is not None:
+            found[quantity] = match
+    return found
+
+
+def _named(columns: str | None, header: Sequence[str], path: Path) -> dict[str, str]:
+    found = {}
+    for part in (columns or "").split(","):
+        if not part.strip():
+            continue
+        short, equals, column = (word.strip() for word in part.partition("="))
+        quantity = _SHORT.get(short, short)
+        if not equals or quantity not in COLUMNS:
+            raise RequestError(
+                f"--columns {part.strip()!r}: write QUANTITY=COLUMN, the quantity one of {', '.join(_SHORT)}"
+            )
+        if column not in header:
+            raise RequestError(f"--columns {part.strip()!r}: {path} has no such column; it has {', '.join(header)}")
+        found[quantity] = column
+    return found
+
+
+def _number(text: str, path: Path, line: int, column: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return parse_count(text)
+    except ValueError:
+        raise DataError(f"{path}, line {line}: {column}={text!r}: not a number") from None
