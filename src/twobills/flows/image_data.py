@@ -84,7 +84,8 @@ def most_image_steps(corpus: ImageCorpus, batch_size: int) -> int:
 
 def reading_tokens(corpus: ImageCorpus) -> int:
     """Tokens that measuring quality reads."""
-    return len(readings(corpus.heldout.labels, len(corpus.classes))) * image_codec(corpus).window
+    codec = image_codec(corpus)
+    return len(readings(corpus.heldout.labels, codec)) * codec.window
 
 
 def image_quality(found: ImageEvaluation) -> dict[str, float]:
@@ -97,7 +98,7 @@ def beside_images(corpus: ImageCorpus) -> dict[str, Any]:
     """What the model is compared with, as plain JSON: compressors, and always naming the commonest class."""
     labels, n_classes = corpus.heldout.labels, len(corpus.classes)
     classification = {
-        "n_images": len(classified(len(labels), n_classes)),
+        "n_images": len(classified(len(labels), image_codec(corpus))),
         "n_classes": n_classes,
         "commonest_frac": float(np.bincount(labels).max() / len(labels)),
         **({"reason": "all images are of one class"} if n_classes == 1 else {}),

@@ -95,6 +95,16 @@ def test_every_split_has_two_sides(tmp_path: Path) -> None:
     assert corpus.split.startswith("every 5th")
 
 
+def test_of_many_held_out_images_some_are_measured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_images(folder)
+    monkeypatch.setattr(module, "HELDOUT_VALUES", 2 * 24)
+    some = read_images(folder)
+    assert some.training.names == whole.training.names
+    assert len(some.heldout.names) == 2 < len(whole.heldout.names)
+    assert set(some.heldout.names) < set(whole.heldout.names)
+    assert some.split == f"{whole.split}, 2 of {len(whole.heldout.names)} measured"
+
+
 def test_palettes_and_single_bits_are_read(tmp_path: Path) -> None:
     for i in range(10):
         values = np.random.default_rng(i).integers(0, 2, (4, 4), dtype=np.uint8) * 255

@@ -108,10 +108,11 @@ def test_one_class_leaves_nothing_to_classify(step: TrainingStep) -> None:
 
 
 def test_many_readings_are_cut_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likelihood, "MOST_READINGS", 30)
-    assert classified(1000, 10).tolist() == [0, 333, 666]
+    codec = RasterCodec((3, 3, 1), 4, tuple("0123456789"))
+    monkeypatch.setattr(likelihood, "MOST_TOKENS", 3 * 10 * 11)  # an image is 11 tokens
+    assert classified(1000, codec).tolist() == [0, 333, 666]
     labels = np.arange(100) % 10
-    asked = readings(labels, 10)
+    asked = readings(labels, codec)
     assert len(asked) == 3 * 10 + 97
     assert {(i, int(labels[i])) for i in range(100)} <= set(asked)
     assert len(set(asked)) == len(asked)

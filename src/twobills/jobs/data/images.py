@@ -24,6 +24,8 @@ from twobills.errors import DataError, MissingExtraError, RequestError
 
 HELDOUT_EVERY = 5
 """One image in so many is held out: images are few, and an accuracy needs some hundred."""
+HELDOUT_VALUES = 1_000_000
+"""Of the held-out images so many values are measured; the rest is kept back all the same."""
 MIN_IMAGES = 10
 MOST_VALUES = 4_094
 """Values (pixels times channels) of one image: with its end and its class they fill the longest context served."""
@@ -71,6 +73,7 @@ class ImageCorpus(NamedTuple):
     """How the stored values became levels."""
     training: Images
     heldout: Images
+    """Those that are measured."""
     split: str
     """How it was decided which are which."""
     encoding: str = "pixels"
@@ -140,7 +143,12 @@ def _split(name: str, classes: tuple[str, ...], n_levels: int, quantised: str, i
     if held.all() or not held.any():  # a hash can leave a small folder without either side
         held = np.arange(len(held)) % HELDOUT_EVERY == 0
         split = f"every {HELDOUT_EVERY}th held out, too few to go by hash"
-    return ImageCorpus(name, classes, n_levels, quantised, images.take(~held), images.take(held), split)
+    places = np.flatnonzero(held)
+    n = min(len(places), max(1, HELDOUT_VALUES // images.levels[0].size))
+    if n < len(places):
+        split += f", {n} of {len(places)} measured"
+    heldout = images.take(places[np.arange(n) * len(places) // n])
+    return ImageCorpus(name, classes, n_levels, quantised, images.take(~held), heldout, split)
 
 
 def _is_heldout(name: str) -> bool:

@@ -23,8 +23,8 @@ from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
 
-MOST_READINGS = 20_000
-"""Images times classes that are read to classify; beyond, fewer images are."""
+MOST_TOKENS = 2_000_000
+"""Read to classify; where images times classes come to more, fewer images are classified."""
 
 
 class ImageEvaluation(NamedTuple):
@@ -64,21 +64,21 @@ class Reading(NamedTuple):
     label: int
 
 
-def readings(labels: Labels, n_classes: int) -> list[Reading]:
+def readings(labels: Labels, codec: RasterCodec) -> list[Reading]:
     """What is read: every class of the images that are classified, and the own class of the others."""
-    chosen = set(classified(len(labels), n_classes).tolist())
+    chosen = set(classified(len(labels), codec).tolist())
     return [
         Reading(i, label)
         for i, own in enumerate(labels.tolist())
-        for label in (range(n_classes) if i in chosen else (own,))
+        for label in (range(len(codec.classes)) if i in chosen else (own,))
     ]
 
 
-def classified(n_images: int, n_classes: int) -> npt.NDArray[np.int64]:
-    """Places of the images that are classified: all, or as many as the readings allow, evenly spread."""
-    if n_classes < 2:
+def classified(n_images: int, codec: RasterCodec) -> npt.NDArray[np.int64]:
+    """Places of the images that are classified: all, or as many as the tokens allow, evenly spread."""
+    if len(codec.classes) < 2:
         return np.empty(0, np.int64)
-    n = min(n_images, max(1, MOST_READINGS // n_classes))
+    n = min(n_images, max(1, MOST_TOKENS // (len(codec.classes) * codec.window)))
     return np.arange(n) * n_images // n
 
 
@@ -86,7 +86,7 @@ def evaluate_images(
     network: Decoder, images: Images, codec: RasterCodec, *, batch_size: int, attend: CausalAttention
 ) -> ImageEvaluation:
     """Reads every image as ``readings`` says, ``batch_size`` at a time."""
-    asked = readings(images.labels, len(codec.classes))
+    asked = readings(images.labels, codec)
     nats = np.full((len(images.labels), len(codec.classes)), np.inf)
     flops = n_bytes = 0.0
     for first in range(0, len(asked), batch_size):
@@ -99,7 +99,7 @@ def evaluate_images(
         with CountBytes() as counted, count_flops() as counter:  # a row is like any other, so the first batch tells
             nats[rows, labels] = _nats_of_pixels(network, batch.inputs, batch.targets, attend)
         flops, n_bytes = counter.get_total_flops() / len(part), counted.total / len(part)
-    places = classified(len(images.labels), len(codec.classes))
+    places = classified(len(images.labels), codec)
     right = nats[places].argmin(axis=1) == images.labels[places]
     return ImageEvaluation(
         nats=float(nats[np.arange(len(nats)), images.labels].sum()),
