@@ -23,6 +23,7 @@ from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.guard import DivergedError, SpikeGuard
 from twobills.jobs.training.optimizer import lr_scale
+from twobills.jobs.training.prefetch import prefetched
 from twobills.jobs.training.step import Accept, StepResult, TrainingStep
 from twobills.meter.clock import Clock, monotonic
 from twobills.meter.meter import Meter
@@ -111,7 +112,7 @@ class Trainer:
 
         Between two steps the state is whole: a checkpoint may be taken.
         """
-        start_s, spec = clock(), self.spec
+        start_s, spec, batches = clock(), self.spec, prefetched(batches, self._device)
         for step in range(self.n_done, spec.n_steps):
             begun_s = clock()
             progress = max(step / spec.n_steps, (begun_s - start_s) / max_s)
