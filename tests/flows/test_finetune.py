@@ -66,7 +66,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens = np.concatenate([*codec.encode([Document("x", text.encode()) for text in texts])])
     network = Decoder(replace(MODEL, vocab_size=codec.vocab_size))
     network.initialise(torch.Generator().manual_seed(0))
-    spec = TrainingSpec(n_steps=40, batch_size=8, seq_len=48, dtype=DType.FP32, heldout_tokens=0, compile=False)
+    spec = TrainingSpec(n_steps=20, batch_size=8, seq_len=48, dtype=DType.FP32, heldout_tokens=0, compile=False)
     step = TrainingStep(network, spec, Device(torch.device("cpu"), "cpu", 1, 1e9))
     batches = Batches(tokens, batch_size=8, seq_len=48, seed=0)
     for i in range(spec.n_steps):
@@ -90,7 +90,7 @@ def stated_machine(measured: MeasuredMachine, monkeypatch: pytest.MonkeyPatch) -
 
 def job(out: Path, base: Path, chats: Path, **changed: Any) -> FinetuneJob:
     settings: dict[str, Any] = {
-        "epochs": 25,
+        "epochs": 15,
         "batch_size": 8,
         "training": {"lr": 3e-3, "compile": False},
         **changed,
@@ -142,14 +142,17 @@ def test_a_base_learns_to_answer_in_the_style_of_the_chats(
     assert lineage["base"]["training_bill"] == {"total_usd": 0.25}
     in_style = re.compile(STYLE.format(word=f"({'|'.join(WORDS)})"))
     assert all(in_style.fullmatch(answer) for answer in ask(out, tmp_path))
-    assert not any(in_style.fullmatch(answer) for answer in ask(base, tmp_path))
 
     run_id = document["run_id"]
     assert ledger.outcome(run_id) is Outcome.DONE
     planned, measured = ledger.planned_bills(run_id)[Job.TRAINING], ledger.measured_bills(run_id)[Job.TRAINING]
     assert set(planned.usage.phases) == set(measured.usage.phases) == {Phase.FINETUNE, Phase.EVALUATE}
     n_steps = document["training"]["n_steps"]
-    assert n_steps == -(-25 * data["n_sequences"] // 8)
+    rows = [json.loads(line) for line in (tmp_path / "assistant.run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, n_steps + 1))
+    assert document["training"]["curve"][-1]["loss"] < document["training"]["curve"][0]["loss"]
+    assert "curve" not in lineage["training"]
+    assert n_steps == -(-15 * data["n_sequences"] // 8)
     for phase in (Phase.FINETUNE, Phase.EVALUATE):
         assert measured.line(phase).usage.tokens == planned.line(phase).usage.tokens
         assert measured.line(phase).usage.flops > 0

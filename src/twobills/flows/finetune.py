@@ -2,12 +2,15 @@
 
 The loss on held-out answers is measured before the first step and after the last. The new model's lineage names the
 base by its digest; its chat template and the tokens it needs are saved with it, so that ``twobills serve`` and
-``transformers`` write chats as it was taught them. One process, from beginning to end: it is not gone on with.
+``transformers`` write chats as it was taught them. Each step is a line of ``OUT.run/metrics.jsonl``. One process,
+from beginning to end: it is not gone on with.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,8 @@ from twobills.flows.bills import bills_to_json
 from twobills.flows.listener import Listener, TrainingProgress
 from twobills.flows.machine import MeasuredMachine, find_machine, machine_to_json, measure_machine
 from twobills.flows.planned_job import model_to_json
+from twobills.flows.run_folder import RunFolder
+from twobills.flows.watching import MetricsFile, curve
 from twobills.jobs.data.chat import Chat, ChatBatches, ChatEncoder, EncodedChats, padded, read_chats, split_chats
 from twobills.jobs.training.base_model import Base, load_base
 from twobills.jobs.training.budget import Budget
@@ -72,7 +77,7 @@ def run_finetune(
         listener.found("machine", machine)
         listener.found("plan", {**plan, "sizes": [], "law": None})
         done = _Finetuning(prepared, ledger, run_id, listener).run()
-        ledger.result(run_id, done)
+        ledger.result(run_id, {**done, "training": _without_curve(done["training"])})
         if done["stopped_by"]:
             raise BudgetError(f"{done['stopped_by']}; the model after {done['training']['n_steps']} steps is {job.out}")
     return {
@@ -160,6 +165,7 @@ class _Finetuning:
             n_chips=found.device.n_chips,
             spent=self._spent,
         )
+        self._metrics = RunFolder(prepared.job.out).metrics
         self._stopped_by = ""
 
     def run(self) -> dict[str, Any]:
@@ -199,12 +205,30 @@ class _Finetuning:
         )
         if self._refused(0):
             return steps
-        for step in trainer.run(batches, self._meter, phase=Phase.FINETUNE):
-            steps.append(step)
-            self._listener.training(self._progress(step))
-            if step.step < spec.n_steps and self._refused(step.step):
-                break
+        with closing(MetricsFile(self._metrics, n_done=0)) as metrics:
+            for step in trainer.run(batches, self._meter, phase=Phase.FINETUNE):
+                steps.append(step)
+                progress = self._progress(step)
+                self._listener.training(progress)
+                metrics.watch(self._row(step, progress))
+                if step.step < spec.n_steps and self._refused(step.step):
+                    break
         return steps
+
+    def _row(self, step: Step, progress: TrainingProgress) -> dict[str, float | int | bool | None]:
+        """What ``metrics.jsonl`` keeps of a step, under the names that training's own has."""
+        return {
+            "step": step.step,
+            "loss": step.loss,
+            "lr": step.lr_scale * self._spec.lr,
+            "grad_norm": step.grad_norm,
+            "tokens": step.n_tokens,
+            "tokens_per_s": progress.tokens_per_s,
+            "mfu": progress.mfu,
+            "usd": progress.usd,
+            "seconds": step.elapsed_s,
+            "skipped": step.skipped,
+        }
 
     def _refused(self, n_done: int) -> bool:
         """Whether a budget forbids the next step, with the evaluation that must follow it."""
@@ -229,7 +253,12 @@ class _Finetuning:
 
     def _freeze(self, trainer: Trainer, parts: dict[str, Any]) -> str:
         base, ends = self._prepared.base, sorted(self._prepared.training.end_ids)
-        lineage = {"run_id": self._run_id, "billed_until": "freezing, whose seconds the ledger adds", **parts}
+        lineage = {
+            "run_id": self._run_id,
+            "billed_until": "freezing, whose seconds the ledger adds",
+            **parts,
+            "training": _without_curve(parts["training"]),
+        }
         return freeze(
             trainer.network,
             base.tokenizer,
@@ -263,10 +292,14 @@ class _Finetuning:
             "n_tokens": n_steps * self._spec.tokens_per_step,
             "epochs": n_steps * self._spec.batch_size / len(self._prepared.training.sequences),
             "wall_s": steps[-1].elapsed_s if steps else 0.0,
-            "losses": [step.loss for step in steps],
             "optimizer": self._spec.optimizer,
             "lr": self._spec.lr,
+            "curve": curve(self._metrics) if steps else [],
         }
+
+
+def _without_curve(training: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in training.items() if key != "curve"}
 
 
 def _quality_to_json(before: Evaluation, after: Evaluation) -> dict[str, Any]:
