@@ -18,12 +18,12 @@ from twobills.flows.training_task import TrainingTask, task_from_json
 from twobills.jobs.training.checkpoint import Checkpoints
 from twobills.jobs.training.freeze import check_free
 from twobills.jobs.training.processes import Processes
-from twobills.jobs.training.sharded_step import check_shares
+from twobills.jobs.training.sharded_step import check_group
 from twobills.ledger.journal import Chips, settle
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
 from twobills.report.documents import SCHEMA
-from twobills.specs.job import TrainingJob
+from twobills.specs.job import HOW_KEYS, TrainingJob
 from twobills.usage import Job
 
 
@@ -52,7 +52,8 @@ def run_train(
     """
     check_free(job.out)
     if processes:
-        check_shares(job.batch_size, job.training.get("accumulate", 1), processes.n)
+        how = {key: job.training[key] for key in HOW_KEYS if key in job.training}
+        check_group(processes.n, batch_size=job.batch_size, **how)
     stored = _stored(job, folder, begin)
     if stored and (document := folder.result()):
         return _done_already(document, stored.run_id, ledger, listener)

@@ -125,10 +125,21 @@ def start(n: int, *arguments: str, module: str = "tests.jobs.training.group") ->
 def run(n: int, *asked: dict[str, Any]) -> list[Any]:
     """What process 0 of a group of ``n`` found for each of the curves."""
     processes = start(n, json.dumps(asked))
-    done = [process.communicate(timeout=100) for process in processes]
+    try:
+        done = [process.communicate(timeout=200) for process in processes]
+    finally:
+        end(processes)
     assert [process.returncode for process in processes] == [0] * n, [err for _, err in done]
     assert [out for out, _ in done[1:]] == [""] * (n - 1)
     return json.loads(done[0][0])  # type: ignore[no-any-return]
+
+
+def end(processes: list[subprocess.Popen[str]]) -> None:
+    """Leaves none behind."""
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def train_for_ever(timeout_s: float) -> None:

@@ -21,7 +21,7 @@ from twobills.jobs.data.batch import IGNORED, Batch
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints, load
 from twobills.jobs.training.processes import Processes
-from twobills.jobs.training.sharded_step import ShardedStep, check_shares
+from twobills.jobs.training.sharded_step import ShardedStep, check_group
 from twobills.jobs.training.step import Accept, StepResult
 from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec
@@ -60,7 +60,13 @@ class LeadingStep:
     def __init__(self, network: Decoder, spec: TrainingSpec, processes: Processes) -> None:
         self._processes = processes
         with processes.explained():
-            check_shares(spec.batch_size, spec.accumulate, processes.n)
+            check_group(
+                processes.n,
+                batch_size=spec.batch_size,
+                accumulate=spec.accumulate,
+                parallel=spec.parallel,
+                compile=spec.compile,
+            )
             processes.order(_Begin(network.spec, spec))
             self.step = ShardedStep(network, spec, processes)
         self.attend = self.step.attend

@@ -24,7 +24,6 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from twobills.counts.memory import training_state_bytes
-from twobills.errors import RequestError
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.flat import is_projection
 from twobills.jobs.training.optimizer import BETAS, CLIP_NORM, EPSILON, MOMENTUM
@@ -37,11 +36,7 @@ REPLICATED_MEMORY_FRAC = 0.5
 
 
 def way_of(spec: TrainingSpec, network: Decoder, processes: Processes) -> str:
-    """How several processes share this network: what the spec says, or what fits. Raises RequestError for ``none``."""
-    if spec.parallel == "none":
-        raise RequestError(
-            f"parallel=none: {processes.n} processes were started; take auto, ddp or fsdp, or one of them"
-        )
+    """How several processes share this network: what the spec says, or what fits."""
     if spec.parallel != "auto":
         return spec.parallel
     fits = training_state_bytes(network.spec, spec.dtype) < REPLICATED_MEMORY_FRAC * processes.device.memory_bytes

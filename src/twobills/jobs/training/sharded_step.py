@@ -80,10 +80,16 @@ class ShardedStep:
         return StepResult(*torch.stack((loss, norm)).tolist())
 
 
-def check_shares(batch_size: int, accumulate: int, n_processes: int) -> None:
-    """Raises RequestError unless every process has a sequence in every part of a batch."""
+def check_group(
+    n_processes: int, *, batch_size: int, accumulate: int = 1, parallel: str = "auto", compile: bool | str = "auto"
+) -> None:
+    """Raises RequestError for what several processes cannot do: each needs a sequence in every part of a batch."""
     if batch_size < n_processes * accumulate:
         raise RequestError(
             f"batch_size={batch_size}: fewer sequences than {n_processes} processes x accumulate={accumulate} need; "
             "each must have one"
         )
+    if parallel == "none":
+        raise RequestError(f"parallel=none: {n_processes} processes were started; take auto, ddp or fsdp")
+    if compile is True:
+        raise RequestError(f"compile=true: {n_processes} processes were started, which run uncompiled; leave it out")
