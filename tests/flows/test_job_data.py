@@ -49,7 +49,7 @@ def test_any_bytes_are_trained_on_and_served_as_text(
 ) -> None:
     noise = tmp_path / "noise.bin"
     noise.write_bytes(bytes(range(256)) * 400)
-    model = trained(replace(job, data=DataSpec.of(noise, Modality.BYTES)), measured, ledger)
+    model = trained(replace(job, data=DataSpec.of(noise, Modality.BYTES), steps=4), measured, ledger)
     assert model.model.vocab_size == 257
     assert model.data["modality"] == "bytes"
     n_documents = model.data["n_documents"] - model.data["n_heldout_documents"]
@@ -64,11 +64,11 @@ def test_sources_are_seen_by_weight_and_their_epochs_are_told(
     job: TrainingJob, measured: MeasuredMachine, ledger: Ledger, corpus_folder: Path, records: Path
 ) -> None:
     sources = (SourceSpec(path=corpus_folder, weight=3), SourceSpec(path=records, weight=1))
-    job = replace(job, data=DataSpec(sources=sources), steps=40)
+    job = replace(job, data=DataSpec(sources=sources), steps=6)
     plan = planned_job_to_json(plan_job(job, job_corpus(job), measured))
     foreseen = {source["name"]: source for source in plan["sources"]}
     seen = trained(job, measured, ledger).training["sources"]
-    n_tokens = 40 * job.batch_size * job.seq_len
+    n_tokens = 6 * job.batch_size * job.seq_len
     assert [source["name"] for source in seen] == [str(corpus_folder), str(records)]
     for source, share in zip(seen, (0.75, 0.25), strict=True):
         assert source["share"] == share
@@ -81,7 +81,7 @@ def test_sources_without_weights_are_seen_alike(
     job: TrainingJob, measured: MeasuredMachine, ledger: Ledger, corpus_folder: Path, records: Path
 ) -> None:
     sources = (SourceSpec(path=corpus_folder), SourceSpec(path=records))
-    seen = trained(replace(job, data=DataSpec(sources=sources), steps=5), measured, ledger).training["sources"]
+    seen = trained(replace(job, data=DataSpec(sources=sources), steps=3), measured, ledger).training["sources"]
     assert seen[0]["epochs"] == seen[1]["epochs"] > 0
     assert sum(source["share"] for source in seen) == pytest.approx(1)
 
@@ -90,10 +90,10 @@ def test_windows_of_whole_documents_train_too(
     job: TrainingJob, measured: MeasuredMachine, ledger: Ledger, records: Path
 ) -> None:
     data = DataSpec(sources=(SourceSpec(path=records),), packing=Packing.DOCUMENTS)
-    model = trained(replace(job, data=data, steps=5), measured, ledger)
+    model = trained(replace(job, data=data, steps=3), measured, ledger)
     assert 0 < model.training["empty_frac"] < 1
     (source,) = model.training["sources"]
-    filled = 5 * job.batch_size * job.seq_len * (1 - model.training["empty_frac"])
+    filled = 3 * job.batch_size * job.seq_len * (1 - model.training["empty_frac"])
     assert source["epochs"] == pytest.approx(filled / source["n_tokens"], rel=0.01)
 
 
