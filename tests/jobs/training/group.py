@@ -137,9 +137,8 @@ def run(n: int, *asked: dict[str, Any]) -> list[Any]:
 def end(processes: list[subprocess.Popen[str]]) -> None:
     """Leaves none behind."""
     for process in processes:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+        process.kill()
+        process.communicate()
 
 
 def train_for_ever(timeout_s: float) -> None:
