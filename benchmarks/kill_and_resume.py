@@ -4,9 +4,11 @@ Many small runs of `twobills train`, each killed (SIGKILL) once at a random mome
 The moment is uniform over the life of a run that nobody kills, from the start of its process to its end; one run in
 five is instead killed while it writes a checkpoint, one in ten while it freezes its model. Afterwards:
 
-- the digest of the frozen weights must be that of the run that nobody killed;
+- the digest of the frozen weights must be that of a run that nobody killed and that decided the same before its first
+  step (a busy machine may measure itself otherwise and choose another number format: that is then another run);
 - every checkpoint that the kill left under its name must be whole;
-- the bill's phases must add up to the chip-seconds of both processes, as seen from outside, within 1 %.
+- the bill's phases must add up to the chip-seconds of both processes, as seen from outside, within 1 %. (A process
+  that only finds that all was done before the kill is no part of the run.)
 
 On a CPU, with one and the same number of threads throughout. It does not show other hardware, where sums may come in
 another order, nor power cuts (files are flushed before they are renamed, but nobody pulls a plug here).
@@ -20,6 +22,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -65,6 +68,9 @@ class Killed:
     killed_after_s: float
     at_step: int | None
     """Of the newest checkpoint that the kill left; None: there was none."""
+    dtype: str
+    """That the run chose."""
+    digest: str
     same_bits: bool
     unreadable: int
     """Checkpoints under their name that are not whole."""
@@ -93,9 +99,9 @@ class Bench:
         folder = self.folder("reference")
         self.seconds, status = self._run(folder)
         assert status == 0, "the reference run failed"
-        document = json.loads((folder / "model.run" / "result.json").read_text())
-        self.digest, self.n_chips = document["model"]["digest"], document["machine"]["n_chips"]
-        self.reference = document
+        document = _result(folder)
+        self.n_chips = document["machine"]["n_chips"]
+        self.digests = {_dtype(document): document["model"]["digest"]}
 
     def folder(self, name: str) -> Path:
         """A new run's folder."""
@@ -110,21 +116,35 @@ class Bench:
         lived_s, _ = self._run(folder, _moment(folder, aim, after_s))
         left = Checkpoints(folder / "model.run" / "checkpoints")
         damaged: list[str] = []
-        newest = left.newest(damaged.append)
+        newest, all_done = left.newest(damaged.append), (folder / "model.run" / "result.json").exists()
         rest_s, status = self._run(folder)
         assert status == 0, f"{folder}: could not be gone on with"
-        document = json.loads((folder / "model.run" / "result.json").read_text())
+        document = _result(folder)
         usage = Ledger(folder / "ledger.sqlite").measured_bills(document["run_id"])[Job.TRAINING].usage
         return Killed(
             aim=aim,
             killed_after_s=lived_s,
             at_step=newest.step if newest else None,
-            same_bits=document["model"]["digest"] == self.digest,
+            dtype=_dtype(document),
+            digest=document["model"]["digest"],
+            same_bits=document["model"]["digest"] == self._never_killed(folder, document),
             unreadable=len(damaged),
-            process_chip_s=(lived_s + rest_s) * self.n_chips,
+            process_chip_s=(lived_s + (0.0 if all_done else rest_s)) * self.n_chips,
             billed_chip_s=usage.total.chip_s,
             lost_chip_s=usage.phases[Phase.LOST].chip_s if Phase.LOST in usage.phases else 0.0,
         )
+
+    def _never_killed(self, folder: Path, document: dict[str, Any]) -> str:
+        """The digest of a run that decided as this one and was left alone."""
+        dtype = _dtype(document)
+        if dtype not in self.digests:
+            alone = self.folder(f"alone-{dtype}")
+            (alone / "model.run").mkdir()
+            for name in ("model.run/run.json", "ledger.sqlite"):
+                shutil.copy(folder / name, alone / name)
+            assert self._run(alone)[1] == 0, f"{alone}: failed"
+            self.digests[dtype] = _result(alone)["model"]["digest"]
+        return self.digests[dtype]
 
     def _run(self, folder: Path, killed: Callable[[float], bool] = lambda _: False) -> tuple[float, int]:
         """Seconds that the process lived, and its status."""
@@ -153,17 +173,27 @@ def _moment(folder: Path, aim: str, after_s: float) -> Callable[[float], bool]:
     return lambda now_s: now_s >= after_s and sign()
 
 
+def _result(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "model.run" / "result.json").read_text())
+    return document
+
+
+def _dtype(document: dict[str, Any]) -> str:
+    return str(document["plan"]["training"]["dtype"])
+
+
 def _aims(n: int) -> list[str]:
     return ["checkpoint" if i % 5 == 1 else "freezing" if i % 10 == 3 else "any" for i in range(n)]
 
 
 def _table(runs: list[Killed]) -> str:
-    rows = ["aim         killed after  checkpoint  same bits  unreadable  lost chip-s  bill misses"]
+    rows = ["aim         killed after  checkpoint  format  same bits  unreadable  lost chip-s  bill misses"]
     for run in runs:
         step = "none" if run.at_step is None else f"step {run.at_step}"
         rows.append(
-            f"{run.aim:<11} {run.killed_after_s:>10.2f} s  {step:>10}  {'yes' if run.same_bits else 'NO':>9}  "
-            f"{run.unreadable:>10}  {run.lost_chip_s:>11.2f}  {100 * run.missing_frac:>9.2f} %"
+            f"{run.aim:<11} {run.killed_after_s:>10.2f} s  {step:>10}  {run.dtype:>6}  "
+            f"{'yes' if run.same_bits else 'NO':>9}  {run.unreadable:>10}  "
+            f"{run.lost_chip_s:>11.2f}  {100 * run.missing_frac:>9.2f} %"
         )
     return "\n".join(rows)
 
@@ -193,7 +223,7 @@ def measure(kills: int, steps: int, seed: int) -> dict[str, Any]:
         "worst_missing_frac": max((run.missing_frac for run in runs), key=abs),
         "complete": abs(1 - billed / process) <= MAX_MISSING_FRAC,
         "uninterrupted_s": bench.seconds,
-        "digest": bench.digest,
+        "digests": bench.digests,
         "environment": environment(),
         "runs": [asdict(run) for run in runs],
     }
