@@ -122,10 +122,10 @@ def test_the_next_plan_uses_it(ledger: Ledger, job: TrainingJob, monkeypatch: py
     assert after.plan.learned.n_runs == 3
     assert after.plan.step.seconds == pytest.approx(FACTORS[Part.STEP] * before.plan.step.seconds)
     assert after.plan.training.n_steps < before.plan.training.n_steps
-    rows = {row["what"]: row for row in provenance(after.machine, after.law, startup_s=1.5)}
+    rows = {row["what"]: row for row in provenance(after, startup_s=1.5)}
     assert rows["forecast error, training"]["source"] == "calibrated on 3 runs of this machine"
     assert rows["forecast error, training"]["how"] == "estimated"
-    rows = {row["what"]: row for row in provenance(before.machine, before.law, startup_s=1.5)}
+    rows = {row["what"]: row for row in provenance(before, startup_s=1.5)}
     assert rows["forecast error, serving"]["how"] == "assumed"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from twobills.counts.serving_step import weights_per_chip
 from twobills.plan.disaggregated import DisaggregatedPlan
 from twobills.plan.interval import Interval
-from twobills.plan.pool_matching import Pool
+from twobills.plan.pool_ways import Pool
 from twobills.plan.serving import ServingPlan
 from twobills.plan.serving_figures import ServingFigures
 from twobills.plan.serving_split import TokenShares, situation_of
