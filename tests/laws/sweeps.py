@@ -27,3 +27,20 @@ def sweep(
     losses = [loss(law, n, c / (6 * n)) * float(np.exp(rng.normal(0, noise))) for n, c in points]
     columns = {"n_params": [n for n, _ in points], "compute_flops": [c for _, c in points], "loss": losses}
     return read_runs(columns, range(2, len(points) + 2), "sweep")
+
+
+def grid(law: Law, sizes: Sequence[float], budgets: Sequence[float]) -> Runs:
+    """Every size at every budget."""
+    points = [(n, c) for n in sizes for c in budgets]
+    losses = [loss(law, n, c / (6 * n)) for n, c in points]
+    columns = {"n_params": [n for n, _ in points], "compute_flops": [c for _, c in points], "loss": losses}
+    return read_runs(columns, range(2, len(points) + 2), "grid")
+
+
+def together(*parts: Runs) -> Runs:
+    """All runs of several sweeps."""
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts]).tolist()
+        for name in ("n_params", "n_tokens", "compute_flops", "loss")
+    }
+    return read_runs(columns, range(2, len(columns["loss"]) + 2), "sweeps")

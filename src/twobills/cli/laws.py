@@ -85,6 +85,7 @@ def fit_laws(
 def optimum_of(
     compute: Annotated[str | None, typer.Option(help="Training budget in FLOPs, like 1e21.")] = None,
     loss: Annotated[str | None, typer.Option(help="Loss to reach, in nats per token of the law's tokenizer.")] = None,
+    params: Annotated[str | None, typer.Option(help="With --loss: only this size, however long it takes.")] = None,
     law: Annotated[
         str, typer.Option(help="A law of `laws list`, or a file that `laws fit --json` wrote.")
     ] = "besiroglu-2024",
@@ -95,7 +96,7 @@ def optimum_of(
     from twobills.flows.laws_questions import optimum_document
     from twobills.report.laws_tables import optimum_sentence, optimum_table
 
-    document = optimum_document(law=law, compute=compute, loss=loss)
+    document = optimum_document(law=law, compute=compute, loss=loss, params=params)
     if as_json:
         print_json(document)
         return

@@ -15,7 +15,7 @@ from twobills.laws.audit import Audit, LawAudit, audit
 from twobills.laws.conventions import total_params
 from twobills.laws.forms import Law, draws, outside_words
 from twobills.laws.kaplan import KaplanLaw, kaplan_optimal_params
-from twobills.laws.optimum import Optimum, optimum, optimum_for_loss, optimum_intervals
+from twobills.laws.optimum import Optimum, optimum, optimum_for_loss, optimum_intervals, run_for_loss
 from twobills.laws.published import DEFAULT_LAW, published, published_law, published_laws
 from twobills.report.documents import SCHEMA
 from twobills.specs import catalog
@@ -35,8 +35,13 @@ def laws_document() -> dict[str, Any]:
     return {"schema": SCHEMA, "laws": rows}
 
 
-def optimum_document(*, law: str, compute: str | None, loss: str | None) -> dict[str, Any]:
-    """The optimum of a budget, or for a loss, with intervals. Raises RequestError unless one of them is given."""
+def optimum_document(*, law: str, compute: str | None, loss: str | None, params: str | None = None) -> dict[str, Any]:
+    """The optimum of a budget, or for a loss (of a given size, if ``params`` says one), with intervals.
+
+    Raises RequestError unless one of the two is given, SpecError where nothing, or not that size, reaches the loss.
+    """
+    if params is not None and loss is None:
+        raise RequestError("--params: goes with --loss; for a budget the size is the answer")
     if (compute is None) == (loss is None):
         raise RequestError("give one of --compute FLOPS and --loss NATS")
     if compute is not None and law in published_laws() and isinstance(published(law).law, KaplanLaw):
@@ -49,9 +54,10 @@ def optimum_document(*, law: str, compute: str | None, loss: str | None) -> dict
             return optimum(each, budget)
     else:
         target = quantity("--loss", loss or "")
+        size = quantity("--params", params) if params else None
 
         def find(each: Law) -> Optimum:
-            return optimum_for_loss(each, target)
+            return optimum_for_loss(each, target) if size is None else run_for_loss(each, size, target)
 
     best = find(chosen)
     figures = optimum_intervals(chosen, draws(chosen), find)
@@ -77,7 +83,7 @@ def audit_document(
         if given is None or models:
             raise RequestError("--params: goes with --tokens and without a MODEL")
         n_params = quantity("--params", params)
-        return _audits([(audit(f"{params} parameters", n_params, given, chosen), _facts(n_params, n_params, "given"))])
+        return _audits([(audit("the model", n_params, given, chosen), _facts(n_params, n_params, "given"))])
     if given is not None and len(models) != 1:
         raise RequestError("--tokens: goes with one MODEL, or with --params")
     names = list(models) or list(trained_tokens())

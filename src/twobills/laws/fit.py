@@ -44,8 +44,8 @@ _LEVELS, _EXPONENTS = (-1.0, -0.3, -0.03), (0.1, 0.3, 0.6)
 """Starts that the runs themselves suggest: ln E below the lowest ln loss by so much, and these alpha and beta."""
 _CHUNK, _KEPT, _FINISHED = 500, 600, 16
 _FIRST_STEPS, _LATER_STEPS, _BOOTSTRAP_STEPS = 12, 60, 60
-_LBFGS = {"maxiter": 2000, "maxcor": 20, "ftol": 1e-15, "gtol": 1e-9}
-_BOOTSTRAP_LBFGS = {"maxiter": 500, "maxcor": 20, "ftol": 1e-13, "gtol": 1e-8}
+_LBFGS = {"maxiter": 2000, "maxfun": 3000, "maxcor": 20, "ftol": 1e-15, "gtol": 1e-9}
+_BOOTSTRAP_LBFGS = {"maxiter": 500, "maxfun": 1000, "maxcor": 20, "ftol": 1e-13, "gtol": 1e-8}
 _AT_ZERO = 1e-3
 """An exponent below this is none: the runs do not show what size, or data, does."""
 
@@ -139,6 +139,8 @@ def _bootstrap_starts(theta: Array, points: Points) -> tuple[Array, ...]:
 def _finish(
     theta: Array, points: Points, weights: Array, delta: float, options: dict[str, float]
 ) -> tuple[Array, float]:
+    if len(points.x) <= N_PARAMETERS:  # such runs fit whole valleys of laws, along which L-BFGS would never end
+        return theta, float(objective(theta[None], points, weights, delta)[0])
     arguments = (points, weights, delta)
     done = minimize(value_and_gradient, theta, args=arguments, jac=True, method="L-BFGS-B", options=options)
     before = value_and_gradient(theta, *arguments)[0]

@@ -73,6 +73,12 @@ def tokens_for_loss(law: Law, n_params: float, target_loss: float) -> float:
     return float((law.B / left) ** (1 / law.beta))
 
 
+def run_for_loss(law: Law, n_params: float, target_loss: float) -> Optimum:
+    """The training that brings a model of this size to that loss: the best one *for its size*."""
+    n_tokens = tokens_for_loss(law, n_params, target_loss)
+    return Optimum(FLOPS_PER_PARAM_TOKEN * n_params * n_tokens, n_params, n_tokens, target_loss)
+
+
 def smallest_params(law: Law, target_loss: float) -> float:
     """The size that reaches a loss only with endless data: any model must be larger."""
     return float((law.A / _reducible(law, target_loss)) ** (1 / law.alpha))

@@ -18,6 +18,8 @@ from twobills.laws.optimum import FLOPS_PER_PARAM_TOKEN
 MIN_RUNS = 4
 SAME_SIZE_LOG = 0.02
 """Sizes within 2 % of each other are one size."""
+TOGETHER = 0.98
+"""Sizes and tokens so strongly correlated do not tell what each does."""
 Array = NDArray[np.float64]
 
 
@@ -88,13 +90,21 @@ def _refuse_what_has_no_law(runs: Runs, where: str) -> None:
         raise DataError(f"{where}: all {len(runs)} runs saw as many tokens, {runs.n_tokens[0]:.3g}; add others")
     if np.ptp(np.log(runs.loss)) == 0:
         raise DataError(f"{where}: all {len(runs)} runs have one loss, {runs.loss[0]:g}; is it the right column?")
-    x, y = np.log(runs.n_params), np.log(runs.n_tokens)
-    slopes = np.linalg.lstsq(np.stack([x, y, np.ones_like(x)], 1), np.log(runs.loss), rcond=None)[0]
-    if slopes[1] > 0:
+    slope = _slope_with_data(runs)
+    if slope is not None and slope > 0:
         raise DataError(
             f"{where}: the loss rises with data (at one size, ten times the tokens take it to "
-            f"{10 ** slopes[1]:.3g} times as much); is a column mistaken for another, or did the long runs diverge?"
+            f"{10**slope:.3g} times as much); is a column mistaken for another, or did the long runs diverge?"
         )
+
+
+def _slope_with_data(runs: Runs) -> float | None:
+    """ln L over ln D at one size; None where size and data only ever change together, as along one budget."""
+    x, y, z = np.log(runs.n_params), np.log(runs.n_tokens), np.log(runs.loss)
+    if abs(np.corrcoef(x, y)[0, 1]) > TOGETHER:
+        return None
+    columns = np.stack([x, y, np.ones_like(x)], 1)
+    return float(np.linalg.lstsq(columns, z, rcond=None)[0][1])
 
 
 def _grouped(ordered: Array, gap_log: float) -> list[Array]:

@@ -156,8 +156,8 @@ def _size_sentence(found: Document) -> str:
 def _one_audit_sentence(each: Document) -> str:
     law = each["laws"][0]
     words = (
-        f"{each['model']} ({show_count(each['n_params'])} parameters, {show_count(each['n_tokens'])} tokens) was "
-        f"{each['verdict']}: by {law['law']} the best size for its compute has {show_count(law['best']['n_params'])} "
+        f"{each['model']} ({show_count(each['n_params'])} parameters, {show_count(each['n_tokens'])} tokens): "
+        f"{each['verdict']}. By {law['law']} the best size for its compute has {show_count(law['best']['n_params'])} "
         f"parameters, and its loss could have been had for {show_frac(law['wasted_train_frac'])} less training"
     )
     if law["pays_from_tokens"] is None:
