@@ -114,6 +114,7 @@ def test_the_length_that_is_asked_for_replaces_the_files(tmp_path: Path) -> None
         ('out = "m"\nmodel = 3\n', [], "model=3: must be a table"),
         ('out = "m"\n[model]\nd_model = 64\n', [], "n_layers is missing; give the whole shape"),
         ('out = "m"\n[model]\nwidth = 64\n', [], "unknown key 'width'"),
+        ('out = "m"\ndtype = "fp8"\n', [], "dtype='fp8': must be one of bf16, fp32"),
         ('out = "m"\n[training]\nlr = "high"\n', [], "training.lr='high': must be a number"),
         ('out = "m"\nvocab_size = 10\n', [], "vocab_size=10: must be between"),
         ('out = "m"\nseed = -1\n', [], "seed=-1: must be between 0"),

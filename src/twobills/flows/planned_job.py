@@ -38,6 +38,7 @@ from twobills.plan.local import (
 )
 from twobills.plan.size import Choice, choose_size
 from twobills.specs.data import Modality
+from twobills.specs.dtype import DType
 from twobills.specs.job import TrainingJob
 from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec
@@ -118,6 +119,7 @@ def measure_and_plan(
 def plan_job(job: TrainingJob, corpus: AnyCorpus, machine: MeasuredMachine, *, spent_s: float = 0.0) -> PlannedJob:
     """Chooses size and tokens, and predicts the bill, of which ``spent_s`` have passed."""
     job, law, choices = fitted_job(job, corpus), published_law(LAW), []
+    dtype = DType(job.dtype) if job.dtype else machine.dtype
     if job.model:
         model = _named_shape(job)
     else:
@@ -129,7 +131,7 @@ def plan_job(job: TrainingJob, corpus: AnyCorpus, machine: MeasuredMachine, *, s
             vocab_size=vocab_size(job),
             batch_size=job.batch_size,
             seq_len=job.seq_len,
-            dtype=machine.dtype,
+            dtype=dtype,
         )
         model = choices[0].model
     step = train_step(
@@ -137,7 +139,7 @@ def plan_job(job: TrainingJob, corpus: AnyCorpus, machine: MeasuredMachine, *, s
         machine.spec,
         batch_size=job.batch_size,
         seq_len=job.seq_len,
-        dtype=machine.dtype,
+        dtype=dtype,
         accumulate=job.training.get("accumulate", 1),
         optimizer=job.training.get("optimizer", "muon"),
     )
@@ -146,7 +148,7 @@ def plan_job(job: TrainingJob, corpus: AnyCorpus, machine: MeasuredMachine, *, s
         n_steps=n_steps,
         batch_size=job.batch_size,
         seq_len=job.seq_len,
-        dtype=machine.dtype,
+        dtype=dtype,
         heldout_tokens=int(n_evaluations(job, n_steps) * heldout_tokens(job, corpus)),
         seed=job.seed,
         **job.training,

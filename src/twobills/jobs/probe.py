@@ -50,8 +50,14 @@ def measure_efficiency(device: Device, clock: Clock = monotonic) -> Efficiency:
 
 
 def fastest_dtype(efficiency: Efficiency) -> DType:
-    """The format with the highest large-product rate: CPUs without bf16 units are faster in fp32."""
-    return max(efficiency.flops_per_s, key=lambda dtype: efficiency.flops_per_s[dtype][OpKind.MATMUL][-1][1])
+    """The format that is fastest at the median of the larger products: CPUs without bf16 units are faster in fp32.
+
+    The median, as a busy machine may starve any one of the timings, and the format decides a run's every bit.
+    """
+    curves = {dtype: curves[OpKind.MATMUL] for dtype, curves in efficiency.flops_per_s.items()}
+    return max(
+        curves, key=lambda dtype: statistics.median(rate for _, rate in curves[dtype][len(curves[dtype]) // 2 :])
+    )
 
 
 class _Probe:

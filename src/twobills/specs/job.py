@@ -45,6 +45,7 @@ _FREE_KEYS = ("out", "usd_per_chip_hour", "limits", "checkpoint_every_s", "evalu
 _LIMITS = tuple(limit.name for limit in fields(Limits))
 _LENGTHS = ("minutes", "steps", "tokens")
 DEFAULT_SEQ_LEN = 256
+TRAINED_DTYPES = (DType.BF16.value, DType.FP32.value)
 WATCHERS = ("tensorboard", "trackio")
 
 
@@ -67,6 +68,8 @@ class TrainingJob:
     """Sequences per step."""
     seq_len: int = DEFAULT_SEQ_LEN
     seed: int = 0
+    dtype: str | None = None
+    """Format of working weights and activations, bf16 or fp32; None takes the faster one, as this machine is measured."""
     usd_per_chip_hour: float | None = None
     """What you pay; None takes the catalogue's price."""
     model: Mapping[str, int] = field(default_factory=dict)
@@ -103,6 +106,8 @@ class TrainingJob:
         for name in ("batch_size", "seq_len"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.dtype not in (None, *TRAINED_DTYPES):
+            raise RequestError(f"dtype={self.dtype!r}: must be one of {', '.join(TRAINED_DTYPES)}")
         if not 0 <= self.seed < 2**63:
             raise RequestError(f"seed={self.seed}: must be between 0 and 2**63 - 1")
         if self.usd_per_chip_hour is not None and not 0 <= self.usd_per_chip_hour < math.inf:
