@@ -69,7 +69,7 @@ class TrainingJob:
     seq_len: int = DEFAULT_SEQ_LEN
     seed: int = 0
     dtype: str | None = None
-    """Format of working weights and activations, bf16 or fp32; None takes the faster one, as this machine is measured."""
+    """Format of weights and activations at work, bf16 or fp32; None takes the faster one, as measured here."""
     usd_per_chip_hour: float | None = None
     """What you pay; None takes the catalogue's price."""
     model: Mapping[str, int] = field(default_factory=dict)
