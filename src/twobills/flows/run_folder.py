@@ -1,6 +1,7 @@
 """The working folder of a training run, ``OUT.run`` beside the model folder ``OUT``: what a resume needs, and metrics.
 
     run.json       the run's id, what it is of, and what was decided before its first step
+    choices.json   how its first process chose to compute a step, by timing
     checkpoints/   the newest two
     metrics.jsonl  one line per step
     data/          what the data was made into
@@ -47,6 +48,7 @@ class RunFolder:
         self.checkpoints, self.data = self.path / "checkpoints", self.path / "data"
         self.metrics, self.processes = self.path / "metrics.jsonl", self.path / "processes"
         self._run, self._result = self.path / "run.json", self.path / "result.json"
+        self._choices = self.path / "choices.json"
         self.journal: Journal | None = None
         """This process's; None where nobody resumes."""
 
@@ -82,6 +84,13 @@ class RunFolder:
         document = {"format": _FORMAT, "run_id": run_id, "identity": job.identity(), "task": task}
         _write(self._run, document)
 
+    def chosen(self, choices: Mapping[str, int]) -> Mapping[str, int]:
+        """How steps are computed: as the run's first process chose; that is now, if nothing is kept yet."""
+        kept = _read(self._choices)
+        if kept is None:
+            _write(self._choices, choices)
+        return choices if kept is None else kept
+
     def result(self) -> dict[str, Any] | None:
         """The document of the run that was done here, None if it is not done."""
         return _read(self._result)
@@ -92,7 +101,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Makes room for a new run: all goes but the data, which may serve again, and the journals of the dead."""
-        for path in (self._result, self._run, self.metrics):
+        for path in (self._result, self._run, self._choices, self.metrics):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 

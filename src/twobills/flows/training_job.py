@@ -41,6 +41,7 @@ from twobills.jobs.training.freeze import freeze
 from twobills.jobs.training.guard import SpikeGuard
 from twobills.jobs.training.leading import LeadingCheckpoints, LeadingStep
 from twobills.jobs.training.loop import Trainer
+from twobills.jobs.training.step import TrainingStep
 from twobills.ledger.journal import lose
 from twobills.ledger.store import Ledger
 from twobills.meter.clock import process_age_s
@@ -151,7 +152,13 @@ class _Training:
         network.initialise(torch.Generator().manual_seed(self._spec.seed))
         guard = SpikeGuard(self._task.job.spike_sigmas)
         found = self._task.found
-        step = LeadingStep(network, self._spec, found.processes) if found.processes else None
+        if found.processes:
+            return Trainer(
+                network, self._spec, found.device, guard=guard, step=LeadingStep(network, self._spec, found.processes)
+            )
+        step = TrainingStep(network, self._spec, found.device)
+        if self._resumable:
+            step.choose(self._folder.chosen(step.choices))
         return Trainer(network, self._spec, found.device, guard=guard, step=step)
 
     def _saver(self, trainer: Trainer, tokens: TokenSet) -> Saver | None:
