@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+import tests.laws.scipy_or_skip  # noqa: F401
 from tests import shared_data
 from twobills.flows.laws_runs import csv_runs
 from twobills.laws.fit import Fit, fit

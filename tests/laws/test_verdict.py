@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tests.laws.scipy_or_skip  # noqa: F401
 from tests.laws import sweeps
 from twobills.laws.approaches import isoflops
 from twobills.laws.fit import fit
