@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch", reason="training needs PyTorch, the extra [run]")
+
 ROOT = Path(__file__).parents[2]
 N_STEPS = 150
 CONFIG = f"""
