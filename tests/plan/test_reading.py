@@ -12,7 +12,7 @@ from twobills.plan.reading import PROMPTS_AT_ONCE, late_wait_s, readings, wait_s
 from twobills.plan.steady import MOST_STEP_TOKENS
 from twobills.specs.load import Load
 
-busy, turns = st.floats(0, 0.99), st.floats(1e-3, 10)
+busy, turns = st.floats(0, 0.999), st.floats(1e-4, 10)
 
 
 def one(figure: float) -> np.ndarray:

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from tests.plan.test_serving_space import CALIBRATION, offer
 from twobills.errors import SpecError
 from twobills.plan import serving_two_pools
-from twobills.plan.queueing import mg1_wait_s
 from twobills.plan.reading import transfer_s
 from twobills.plan.serving_choice import TARGET_UTILIZATION
-from twobills.plan.serving_one_pool import NO_POOL, Running, aggregated, joined, queue_s, running
+from twobills.plan.serving_one_pool import NO_POOL, Running, aggregated, joined, running
 from twobills.plan.serving_space import Space, serving_space
 from twobills.plan.serving_two_pools import disaggregated
 from twobills.plan.steady import steady_state
@@ -63,15 +62,6 @@ def test_a_rate_gets_as_many_instances_as_it_takes() -> None:
     with_one_less = (found.n_instances - 1) * np.minimum(ROWS.answers_per_s, TARGET_UTILIZATION * ROWS.capacity_per_s)
     assert (with_one_less < 10).all()
     assert (found.answers_per_s == 10).all()
-
-
-@given(st.floats(0, 0.999), st.floats(1e-4, 10))
-def test_the_queue_is_md1(busy: float, service_s: float) -> None:
-    assert queue_s(np.array([busy]), np.array([service_s]))[0] == pytest.approx(mg1_wait_s(busy, service_s))
-
-
-def test_beyond_saturation_there_is_no_wait_to_speak_of() -> None:
-    assert np.isinf(queue_s(np.array([1.0, 1.5]), np.array([1.0, 1.0]))).all()
 
 
 def test_pools_match_and_stay_within_the_chips() -> None:

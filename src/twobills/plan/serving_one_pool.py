@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from twobills.counts.layouts import Column
 from twobills.errors import SpecError
+from twobills.plan.reading import wait_s
 from twobills.plan.serving_choice import TARGET_UTILIZATION
 from twobills.plan.serving_space import Layouts, Rows, Space, batches
 from twobills.plan.steady import MOST_SEQUENCES, Steady, steady_state
@@ -105,7 +106,7 @@ def aggregated(space: Space, load: Load, rows: Running) -> Candidates:
     """Instances that read their own prompts: as many as there are chips for, or as the rate takes."""
     layouts = space.layouts.select(rows.layout)
     offered = space.of_offer([offer.cluster.n_chips for offer in space.offers], layouts)
-    wait_s = rows.waiting_s
+    wait = rows.waiting_s
     most = np.floor(offered / layouts.n_chips)
     if load.requests_per_s is None:
         n_instances = most
@@ -114,7 +115,8 @@ def aggregated(space: Space, load: Load, rows: Running) -> Candidates:
         able = np.minimum(rows.answers_per_s, TARGET_UTILIZATION * rows.capacity_per_s)
         n_instances = _whole(load.requests_per_s / able, load.requests_per_s / rows.answers_per_s, most)
         answers = np.full(len(rows.batch), load.requests_per_s)
-        wait_s = rows.mixed_s / 2 + queue_s(load.requests_per_s / n_instances / rows.capacity_per_s, rows.read_s)
+        busy = load.requests_per_s / n_instances / rows.capacity_per_s
+        wait = rows.mixed_s / 2 + wait_s(busy, rows.read_s, np.ones(len(busy)), at_random=True)
     nothing = np.zeros(len(rows.batch))
     return Candidates(
         layout=rows.layout,
@@ -124,7 +126,7 @@ def aggregated(space: Space, load: Load, rows: Running) -> Candidates:
         prompts=nothing,
         n_reading=nothing,
         n_chips=n_instances * layouts.n_chips,
-        ttft_s=wait_s + rows.read_s,
+        ttft_s=wait + rows.read_s,
         tpot_s=rows.mixed_s,
         answers_per_s=answers,
         most_running=rows.most_running,
@@ -140,12 +142,6 @@ def _whole(needed: Column, at_least: Column, offered: Column) -> Column:
 def joined(parts: Sequence[Candidates]) -> Candidates:
     """Tables as one."""
     return Candidates._make(np.concatenate(columns) for columns in zip(*parts, strict=True))
-
-
-def queue_s(busy: Column, service_s: Column) -> Column:
-    """Mean wait in M/D/1, of columns; infinite where the load is all that can be taken, or more."""
-    with np.errstate(divide="ignore"):
-        return np.where(busy < 1, busy / (2 * np.maximum(1 - busy, 0.0)) * service_s, np.inf)
 
 
 def _states(space: Space, layouts: Layouts, load: Load, batch: Column | None) -> Steady:
