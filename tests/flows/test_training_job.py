@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from twobills.counts.params import count_params
 from twobills.errors import TwobillsError
 from twobills.flows import planned_job, training_job
 from twobills.flows.accounts import account
@@ -17,6 +19,7 @@ from twobills.flows.machine import MeasuredMachine
 from twobills.flows.planned_job import PlannedJob, plan_job, planned_job_to_json
 from twobills.flows.training_job import run_job
 from twobills.jobs.data.corpus import read_corpus
+from twobills.jobs.inference.engine import Engine
 from twobills.jobs.inference.weights import load_folder
 from twobills.jobs.training.loop import Step, Trainer
 from twobills.jobs.training.step import StepResult, TrainingStep
@@ -27,7 +30,10 @@ from twobills.meter.clock import ManualClock
 from twobills.meter.meter import Meter
 from twobills.meter.power import DeclaredPower
 from twobills.plan.local import PREPARE_BYTES_PER_S
+from twobills.serving.request import SamplingParams
+from twobills.specs.dtype import DType
 from twobills.specs.job import TrainingJob
+from twobills.specs.serving import ServingSpec
 from twobills.usage import Job, Phase
 
 
@@ -70,6 +76,35 @@ def test_a_job_from_corpus_to_frozen_folder(planned: PlannedJob, ledger: Ledger,
     kinds = [record.kind for record in ledger.records(run_id)]
     assert kinds.index(RecordKind.PLAN) < kinds.index(RecordKind.READING)
     assert ledger.outcome(run_id) is Outcome.DONE
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"activation": "relu2"}, {"qk_norm": True, "tied_embeddings": False}],
+    ids=["arcee", "qwen3"],
+)
+def test_a_job_of_another_family_is_counted_trained_and_served(
+    choice: dict[str, Any], job: TrainingJob, measured: MeasuredMachine, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder opens in ``transformers`` (where it is there), and our engine and it give the same answer."""
+    monkeypatch.setattr(planned_job, "OVERTIME", 1e6)
+    job = replace(job, model={**job.model, **choice}, steps=3, dtype="fp32")
+    planned = plan_job(job, read_corpus(job.data), measured)
+    with account(ledger, "train", {}) as run_id:
+        trained = run_job(planned.task(), ledger, run_id, Listener())
+    loaded = load_folder(job.out)
+    assert replace(loaded.spec, name=trained.model.name) == planned.plan.model
+    assert sum(p.numel() for p in loaded.decoder.parameters()) == count_params(planned.plan.model).total
+    prompt = tuple(loaded.tokenizer().encode("def function_").ids)
+    serving = ServingSpec(
+        max_batch_size=1, batch_size_tokens=16, kv_block_tokens=4, n_kv_blocks=32, max_context_len=64, dtype=DType.FP32
+    )
+    answer = list(Engine(loaded, serving).generate(prompt, SamplingParams(max_tokens=12)))
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(job.out, dtype=torch.float32)
+    whole = theirs.generate(torch.tensor([prompt]), max_new_tokens=12, do_sample=False)[0, len(prompt) :].tolist()
+    assert answer[: len(whole)] == whole[: len(answer)]
+    assert len(whole) >= 1
 
 
 def test_the_plan_chooses_a_size_from_the_machine(job: TrainingJob, measured: MeasuredMachine) -> None:

@@ -64,7 +64,7 @@ def image_tokens(corpus: ImageCorpus) -> TokenSet:
     return TokenSet(Path(), codec, named, digest, (stream,), list(heldout), len(training.labels), size)
 
 
-def image_plan_note(name: str, shape: Mapping[str, int], *, ends_early: bool) -> str | None:
+def image_plan_note(name: str, shape: Mapping[str, Any], *, ends_early: bool) -> str | None:
     """What the plan decided for images by rules of their own, in words; None if nothing."""
     said = []
     if shape == IMAGE_SHAPE:

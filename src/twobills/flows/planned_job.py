@@ -40,6 +40,7 @@ from twobills.plan.size import Choice, choose_size
 from twobills.specs.data import Modality
 from twobills.specs.dtype import DType
 from twobills.specs.job import TrainingJob
+from twobills.specs.job_shape import model_of_shape
 from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec
 from twobills.units import SECONDS_PER_MINUTE
@@ -121,7 +122,7 @@ def plan_job(job: TrainingJob, corpus: AnyCorpus, machine: MeasuredMachine, *, s
     job, law, choices = fitted_job(job, corpus), published_law(LAW), []
     dtype = DType(job.dtype) if job.dtype else machine.dtype
     if job.model:
-        model = _named_shape(job)
+        model = model_of_shape(job.model, vocab_size=vocab_size(job), max_seq_len=job.seq_len)
     else:
         choices = choose_size(
             machine.spec,
@@ -203,19 +204,3 @@ def planned_job_to_json(planned: PlannedJob) -> dict[str, Any]:
 def model_to_json(model: ModelSpec) -> dict[str, Any]:
     """The shape and its parameter count, as plain JSON."""
     return {**asdict(model), "n_params": count_params(model).total}
-
-
-def _named_shape(job: TrainingJob) -> ModelSpec:
-    shape = job.model
-    return ModelSpec(
-        name=f"d{shape['d_model']}-l{shape['n_layers']}",
-        n_layers=shape["n_layers"],
-        d_model=shape["d_model"],
-        n_heads=shape["n_heads"],
-        n_kv_heads=shape["n_kv_heads"],
-        d_head=shape.get("d_head", shape["d_model"] // max(1, shape["n_heads"])),
-        d_ff=shape["d_ff"],
-        vocab_size=vocab_size(job),
-        max_seq_len=job.seq_len,
-        tied_embeddings=True,
-    )

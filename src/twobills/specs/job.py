@@ -12,10 +12,10 @@ from typing import Any
 from twobills.errors import RequestError
 from twobills.specs.data import DATA_KEYS, DataSpec, Modality, data_from_document
 from twobills.specs.dtype import DType
+from twobills.specs.job_shape import MODEL_KEYS, check_shape, said
 from twobills.specs.limits import Limits
 from twobills.specs.training import TrainingSpec
 
-_MODEL_KEYS = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_head", "d_ff")
 _NOT_NUMBERS: Mapping[str, type | tuple[type, ...]] = {
     "optimizer": str,
     "accumulate": int,
@@ -72,8 +72,8 @@ class TrainingJob:
     """Format of weights and activations at work, bf16 or fp32; None takes the faster one, as measured here."""
     usd_per_chip_hour: float | None = None
     """What you pay; None takes the catalogue's price."""
-    model: Mapping[str, int] = field(default_factory=dict)
-    """The shape (n_layers, d_model, n_heads, n_kv_heads, d_head, d_ff); empty lets the plan choose the size."""
+    model: Mapping[str, int | bool | str] = field(default_factory=dict)
+    """The shape, by ``MODEL_KEYS``; empty lets the plan choose the size."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of the fields of ``TrainingSpec`` that ``_TRAINING_KEYS`` lists."""
     limits: Limits = field(default_factory=Limits)
@@ -112,7 +112,8 @@ class TrainingJob:
             raise RequestError(f"seed={self.seed}: must be between 0 and 2**63 - 1")
         if self.usd_per_chip_hour is not None and not 0 <= self.usd_per_chip_hour < math.inf:
             raise RequestError(f"usd_per_chip_hour={self.usd_per_chip_hour}: must be a number of dollars, 0 or more")
-        _check_keys("[model]", self.model, _MODEL_KEYS)
+        _check_keys("[model]", self.model, MODEL_KEYS)
+        check_shape(self.model)
         _check_keys("[training]", self.training, _TRAINING_KEYS)
         TrainingSpec(
             n_steps=1,
@@ -123,10 +124,6 @@ class TrainingJob:
             seed=self.seed,
             **self.training,
         )
-        if self.model and (missing := [key for key in _MODEL_KEYS if key not in self.model and key != "d_head"]):
-            raise RequestError(
-                f"[model]: {missing[0]} is missing; give the whole shape, or none to let the plan choose"
-            )
 
     @property
     def length(self) -> str:
@@ -147,6 +144,7 @@ class TrainingJob:
         """What makes it this run and no other, as text, key by key: a resume must say the same."""
         same = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _FREE_KEYS}
         tables: dict[str, Mapping[str, Any]] = {name: same.pop(name) for name in ("model", "training")}
+        tables["model"] = said(tables["model"])
         tables["data"] = asdict(same.pop("data"))
         for name, table in tables.items():
             same |= {f"{name}.{key}": value for key, value in table.items() if key not in (*HOW_KEYS, "cache")}
@@ -195,9 +193,6 @@ def job_from_document(document: dict[str, Any], path: Path) -> TrainingJob:
     if "watch" in document:
         document["watch"] = tuple(document["watch"]) if isinstance(document["watch"], list) else (document["watch"],)
     document["limits"] = _limits(path, document.get("limits", {}))
-    for key, value in document.get("model", {}).items():
-        if not _is_number(value, int):
-            raise RequestError(f"{path}: model.{key}={value!r}: must be a number")
     for key, value in document.get("training", {}).items():
         _check_training_value(path, key, value)
     return TrainingJob(**document)

@@ -29,6 +29,11 @@ from twobills.specs.training import TrainingSpec
 from twobills.usage import Job, Phase
 
 TEXT = "def greet(name):\n    return 'hello ' + name\n\n\nfor word in greet('world').split():\n    print(word)\n"
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "arcee": {"gated_mlp": False, "activation": "relu2"},
+    "qwen3": {"qk_norm": True, "tied_embeddings": False},
+}
 
 
 def spec(**change: object) -> TrainingSpec:
@@ -89,11 +94,11 @@ def test_training_learns(device: Device, dtype: DType) -> None:
 
 @pytest.mark.parametrize("dtype", [DType.FP32, DType.BF16])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-@pytest.mark.parametrize("gated", [True, False])
+@pytest.mark.parametrize("change", FAMILIES.values(), ids=FAMILIES)
 def test_metered_flops_are_those_counted_for_the_step(
-    device: Device, dtype: DType, optimizer: str, gated: bool
+    device: Device, dtype: DType, optimizer: str, change: dict[str, Any]
 ) -> None:
-    model = SMALL if gated else replace(SMALL, gated_mlp=False, activation="relu2")
+    model = replace(SMALL, **change)
     network = Decoder(model)
     network.initialise(torch.Generator().manual_seed(0))
     meter = training_meter()
@@ -143,7 +148,7 @@ def test_gzip_is_counted_file_by_file() -> None:
     assert gzip_bits_per_byte([Document("a", b"a")] * 3) == gzip_bits_per_byte([Document("a", b"a")])
 
 
-@pytest.mark.parametrize("change", [{}, {"gated_mlp": False, "activation": "relu2"}], ids=["llama", "arcee"])
+@pytest.mark.parametrize("change", FAMILIES.values(), ids=FAMILIES)
 def test_a_frozen_model_opens_in_transformers_with_the_same_logits(tmp_path: Path, change: dict[str, Any]) -> None:
     transformers = pytest.importorskip("transformers")
     network = Decoder(replace(SMALL, **change)).to(torch.bfloat16)
