@@ -12,7 +12,6 @@ from twobills.specs.job import TrainingJob, read_job
 from twobills.specs.job_shape import model_of_shape
 
 SHAPE = {"n_layers": 2, "d_model": 32, "n_heads": 2, "n_kv_heads": 1, "d_ff": 64}
-NOTHING: dict[str, bool | str] = {}
 
 
 def job_file(tmp_path: Path, more: str = "") -> Path:
@@ -68,9 +67,8 @@ def test_choices_without_a_shape_are_one_line() -> None:
 
 
 def test_a_choice_is_part_of_what_the_run_is_and_a_default_need_not_be_said() -> None:
-    plain, said, other = (
-        TrainingJob(out=Path("m"), model={**SHAPE, **more}).identity()
-        for more in (NOTHING, {"activation": "silu", "qk_norm": False, "tied_embeddings": True}, {"qk_norm": True})
-    )
+    defaults: dict[str, bool | str] = {"activation": "silu", "qk_norm": False, "tied_embeddings": True}
+    choices: list[dict[str, bool | str]] = [{}, defaults, {"qk_norm": True}]
+    plain, said, other = (TrainingJob(out=Path("m"), model={**SHAPE, **choice}).identity() for choice in choices)
     assert plain == said
     assert {key for key in other.keys() | plain.keys() if other.get(key) != plain.get(key)} == {"model.qk_norm"}
