@@ -4,8 +4,8 @@ Why: speed and learning are worth nothing alone (issue 5: better by at least 0.0
 one thread, the same tokenizer, sequences and held-out documents, and the same budget of tuning: so many short runs,
 drawn by the same seed from a space that each side states, the best of which then runs for the whole time. Time is CPU
 time of the process, as the machine is shared; reading data and evaluating are not counted, the schedule knows how much
-is left. `--ablate` instead changes one thing of ours at a time, which is how architecture, optimiser and schedule were
-chosen (`docs/log.md`).
+is left. `--ablate` instead changes one thing of ours at a time, and `--combine` several: so architecture, optimiser
+and schedule were chosen (`docs/log.md`).
 What it does not show: other sizes of machine, hours instead of minutes, luck (one seed a run unless --seeds says more).
 
     python benchmarks/time_to_quality.py [--quick] [--seconds 300] [--tuning-runs 8] [--tuning-seconds 60] [--ablate]
@@ -71,6 +71,21 @@ ABLATIONS: dict[str, Config] = {
     "2 layers": {"n_layers": 2},
     "192 wide": {"d_model": 192},
 }
+"""One thing changed at a time, in short runs."""
+HALF_MUON: Config = {"muon_lr": 0.01}
+COMBINATIONS: dict[str, Config] = {
+    "as it is": {},
+    "half of Muon's rate": HALF_MUON,
+    "a quarter of Muon's rate": {"muon_lr": 0.005},
+    "half of Muon's rate, twice AdamW's": {**HALF_MUON, "lr": 1.2e-2},
+    "half of Muon's rate, relu²": {**HALF_MUON, "mlp": "relu2", "ff": 3.75},
+    "half of Muon's rate, batches of 16": {**HALF_MUON, "batch_size": 16},
+    "half of Muon's rate, batches of 16, twice AdamW's, relu²": {
+        **HALF_MUON, "lr": 1.2e-2, "batch_size": 16, "mlp": "relu2", "ff": 3.75,
+    },
+    "half of Muon's rate, 192 wide": {**HALF_MUON, "d_model": 192},
+}  # fmt: skip
+"""What did best there, and what gains with time, together, in runs of the whole length."""
 
 
 def main() -> None:
@@ -80,7 +95,10 @@ def main() -> None:
     parser.add_argument("--tuning-runs", type=int, default=8)
     parser.add_argument("--tuning-seconds", type=float, default=60.0)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--ablate", action="store_true")
+    parser.add_argument(
+        "--ablate", action="store_true", help="one thing of ours changed at a time, --tuning-seconds each"
+    )
+    parser.add_argument("--combine", action="store_true", help="what that found, together, --seconds each")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="runs at once, one thread each")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a run in a process of its own
     asked = parser.parse_args()
@@ -96,7 +114,12 @@ def main() -> None:
         def run_all(runs: list[Config]) -> list[Config]:
             return list(pool.map(lambda config: in_a_process({**config, "tokens": str(tokens)}), runs))
 
-        document = ablate(asked, run_all) if asked.ablate else compare(asked, run_all)
+        if asked.ablate:
+            document = changed(ABLATIONS, asked.tuning_seconds, asked.seeds, run_all)
+        elif asked.combine:
+            document = changed(COMBINATIONS, asked.seconds, asked.seeds, run_all)
+        else:
+            document = compare(asked, run_all)
     print(json.dumps({"benchmark": "time_to_quality", **document}))
 
 
@@ -126,19 +149,21 @@ def compare(asked: argparse.Namespace, run_all: Callable[[list[Config]], list[Co
     return {"bits_per_byte": means, "better_by": gain, "bar": BAR_BITS, "runs": done, "tuning": tuned}
 
 
-def ablate(asked: argparse.Namespace, run_all: Callable[[list[Config]], list[Config]]) -> Config:
-    """Ours with one thing changed at a time."""
+def changed(
+    changes: dict[str, Config], seconds: float, n_seeds: int, run_all: Callable[[list[Config]], list[Config]]
+) -> Config:
+    """Ours with each of these changes."""
     runs = [
-        {**OURS, **change, "side": "ours", "what": what, "seconds": asked.tuning_seconds, "seed": seed}
-        for what, change in ABLATIONS.items()
-        for seed in range(asked.seeds)
+        {**OURS, **change, "side": "ours", "what": what, "seconds": seconds, "seed": seed}
+        for what, change in changes.items()
+        for seed in range(n_seeds)
     ]
     done = run_all(runs)
-    found = {what: mean([run["bits_per_byte"] for run in done if run["what"] == what]) for what in ABLATIONS}
+    found = {what: mean([run["bits_per_byte"] for run in done if run["what"] == what]) for what in changes}
     for what, bits in found.items():
         tokens = mean([run["n_tokens"] for run in done if run["what"] == what])
         print(f"{what:56} {bits:.3f}  {bits - found['as it is']:+.3f}  {tokens / 1e6:.2f}M tokens")
-    return {"seconds": asked.tuning_seconds, "seeds": asked.seeds, "bits_per_byte": found, "runs": done}
+    return {"seconds": seconds, "seeds": n_seeds, "bits_per_byte": found, "runs": done}
 
 
 def drawn(base: Config, space: dict[str, list[Any]], n: int) -> list[Config]:
@@ -247,7 +272,7 @@ class Ours:
                 max_seq_len=SEQ_LEN,
                 tied_embeddings=config["tied"],
                 qk_norm=config["qk_norm"],
-                **({} if gated else {"family": "arcee", "activation": "relu2", "gated_mlp": False}),
+                **({} if gated else {"activation": "relu2", "gated_mlp": False}),
             )
         )
         network.initialise(torch.Generator().manual_seed(config["seed"]))
