@@ -10,7 +10,7 @@ from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
 from twobills.plan.inference import InferencePlan, inference_plan_to_json, plan_inference
 from twobills.plan.local import TrainingPlan, plan_training, training_plan_to_json
-from twobills.plan.size import ladder
+from twobills.plan.size_here import ladder
 from twobills.specs.dtype import DType
 from twobills.specs.experience import Experience, Part
 from twobills.specs.serving import ServingSpec

@@ -16,7 +16,7 @@ from twobills.plan.inference import plan_inference
 from twobills.plan.interval import around
 from twobills.plan.life import life
 from twobills.plan.local import plan_training
-from twobills.plan.size import choose_size, ladder
+from twobills.plan.size_here import choose_size, ladder
 from twobills.specs import catalog
 from twobills.specs.dtype import DType
 from twobills.specs.serving import ServingSpec

@@ -46,7 +46,7 @@ def optimum_document(*, law: str, compute: str | None, loss: str | None, params:
         raise RequestError("give one of --compute FLOPS and --loss NATS")
     if compute is not None and law in published_laws() and isinstance(published(law).law, KaplanLaw):
         return _kaplan_document(law, quantity("--compute", compute, MOST_COMPUTE_FLOPS))
-    chosen, facts = _chosen_law(law)
+    chosen, facts = chosen_law(law)
     if compute is not None:
         budget = quantity("--compute", compute, MOST_COMPUTE_FLOPS)
 
@@ -77,7 +77,7 @@ def audit_document(
 
     Raises RequestError for a model whose training tokens nobody gives.
     """
-    chosen = [_chosen_law(name)[0] for name in laws or AUDIT_LAWS]
+    chosen = [chosen_law(name)[0] for name in laws or AUDIT_LAWS]
     given = quantity("--tokens", tokens, MOST_TOKENS) if tokens else None
     if params is not None:
         if given is None or models:
@@ -139,7 +139,7 @@ def _law_audit(each: LawAudit) -> dict[str, Any]:
     }
 
 
-def _chosen_law(name: str) -> tuple[Law, dict[str, Any]]:
+def chosen_law(name: str) -> tuple[Law, dict[str, Any]]:
     """A published law by name, or the fit in a file that ``laws fit --json`` wrote, and what is known of it."""
     path = Path(name)
     if path.suffix == ".json":

@@ -36,7 +36,7 @@ from twobills.plan.local import (
     plan_training,
     training_plan_to_json,
 )
-from twobills.plan.size import Choice, choose_size
+from twobills.plan.size_here import Choice, choose_size
 from twobills.specs.data import Modality
 from twobills.specs.dtype import DType
 from twobills.specs.job import TrainingJob

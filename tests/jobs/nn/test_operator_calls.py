@@ -17,7 +17,7 @@ from twobills.jobs.device import Device
 from twobills.jobs.inference.engine import Engine
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.step import TrainingStep
-from twobills.plan.size import ladder
+from twobills.plan.size_here import ladder
 from twobills.serving.request import Request, SamplingParams
 from twobills.specs.dtype import DType
 from twobills.specs.serving import ServingSpec
