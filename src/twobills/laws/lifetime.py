@@ -2,7 +2,7 @@
 
 Minimise 6 N D + 2 N D_inf over the (N, D) of one loss. Without demand that is the compute-optimal model; the more it
 will answer, the smaller it should be and the longer it should train. Found where the derivative along the curve of
-equal loss is zero; there is no closed form. Dollars, chips and memory are ``plan``'s.
+equal loss is zero (``laws.isoloss``); there is no closed form. Dollars, chips and memory are ``plan``'s.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from typing import NamedTuple
 
 from twobills.errors import SpecError
 from twobills.laws.forms import Law
-from twobills.laws.optimum import FLOPS_PER_PARAM_TOKEN, optimum_for_loss, smallest_params, tokens_for_loss
-
-FORWARD_FLOPS_PER_PARAM = 2.0
-_HALVINGS = 200
+from twobills.laws.isoloss import FORWARD_FLOPS, best_sizes
+from twobills.laws.optimum import FLOPS_PER_PARAM_TOKEN, optimum_for_loss, tokens_for_loss
 
 
 class Lifetime(NamedTuple):
@@ -39,7 +37,7 @@ def lifetime(law: Law, n_params: float, target_loss: float, inference_tokens: fl
     """
     n_tokens = tokens_for_loss(law, n_params, target_loss)
     training = FLOPS_PER_PARAM_TOKEN * n_params * n_tokens
-    return Lifetime(n_params, n_tokens, training, FORWARD_FLOPS_PER_PARAM * n_params * inference_tokens)
+    return Lifetime(n_params, n_tokens, training, FORWARD_FLOPS * n_params * inference_tokens)
 
 
 def lifetime_optimum(law: Law, target_loss: float, inference_tokens: float, inference_weight: float = 1.0) -> Lifetime:
@@ -51,23 +49,6 @@ def lifetime_optimum(law: Law, target_loss: float, inference_tokens: float, infe
         raise SpecError(f"inference_tokens={inference_tokens:g}: must be a number from 0 up")
     if not (inference_weight > 0 and math.isfinite(inference_weight)):
         raise SpecError(f"inference_weight={inference_weight:g}: must be a number above 0")
-    least, most = smallest_params(law, target_loss), optimum_for_loss(law, target_loss).n_params
-    demand = inference_weight * inference_tokens * FORWARD_FLOPS_PER_PARAM / FLOPS_PER_PARAM_TOKEN
-    low, high = math.log(least), math.log(most)
-    for _ in range(_HALVINGS):  # the slope rises with N from -infinity at the smallest size to 0 or more at the optimum
-        middle = (low + high) / 2
-        low, high = (middle, high) if _slope(law, math.exp(middle), target_loss, demand) < 0 else (low, middle)
-    return lifetime(law, math.exp(high), target_loss, inference_tokens)
-
-
-def _slope(law: Law, n_params: float, target_loss: float, demand: float) -> float:
-    """Derivative of N (D(N) + demand) by N along the curve of equal loss."""
-    try:
-        n_tokens = tokens_for_loss(law, n_params, target_loss)
-    except SpecError:
-        return -math.inf
-    data_left = law.B / n_tokens**law.beta
-    if data_left == 0:
-        return -math.inf
-    shrinking = law.alpha * law.A / n_params**law.alpha / (law.beta * data_left)
-    return float(n_tokens * (1 - shrinking) + demand)
+    optimum_for_loss(law, target_loss)  # says which losses nothing reaches
+    best = best_sizes(law, target_loss, inference_weight * inference_tokens)
+    return lifetime(law, float(best.n_params), target_loss, inference_tokens)
