@@ -149,11 +149,12 @@ def _check_links(cluster: ClusterSpec) -> None:
 def _weights(text: str, cluster: ClusterSpec) -> tuple[WeightFormat, ...]:
     """The formats named, or those that the chip multiplies. Raises RequestError for what the chip cannot use."""
     if text == ANY:
-        return _any_weights(cluster.chip)
+        return any_weights(cluster.chip)
     return tuple(format_on(cluster, each.name) for each in _formats("--weights", text))
 
 
-def _any_weights(chip: ChipSpec) -> tuple[WeightFormat, ...]:
+def any_weights(chip: ChipSpec) -> tuple[WeightFormat, ...]:
+    """The formats that are looked at where none is named."""
     peaks = chip.peak_flops_per_s
     names = ["bf16"]
     if DType.FP8 in peaks or DType.INT8 in peaks:

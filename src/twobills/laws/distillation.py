@@ -6,6 +6,7 @@ the student's training, and by choice the teacher's forward passes and the teach
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from twobills.errors import SpecError
@@ -13,6 +14,9 @@ from twobills.laws.forms import Law, loss
 
 TRAIN_FLOPS_PER_PARAM = 6.0
 FORWARD_FLOPS_PER_PARAM = 2.0
+MOST_TOKENS = 1e20
+"""What more tokens than this do is not asked."""
+_HALVINGS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,18 @@ def student_loss(law: DistillationLaw, n_params: float, n_tokens: float, teacher
     capacity_gap = (1 + (teacher_loss / (supervised * law.d1)) ** (1 / law.f1)) ** (-law.c1 * law.f1)
     inner = law.student_A / n_params**law.student_alpha + law.student_B / n_tokens**law.student_beta
     return float(teacher_loss + teacher_loss**-law.c0 * capacity_gap * inner**law.student_gamma)
+
+
+def tokens_for_student(law: DistillationLaw, n_params: float, target_loss: float, teacher_loss: float) -> float:
+    """Tokens that bring a student of this size to the loss; infinite where none do."""
+    low, high = 1e3, MOST_TOKENS
+    if student_loss(law, n_params, high, teacher_loss) > target_loss:
+        return math.inf
+    for _ in range(_HALVINGS):
+        middle = math.sqrt(low * high)
+        enough = student_loss(law, n_params, middle, teacher_loss) <= target_loss
+        low, high = (low, middle) if enough else (middle, high)
+    return high
 
 
 def distillation_flops(

@@ -59,6 +59,11 @@ def tokens_needed(law: Laws | Law, n_params: Any, target_loss: Any) -> Columns:
         return np.asarray((law.B / np.maximum(left, 0.0)) ** (1 / law.beta))
 
 
+def tokens_at_optimum(law: Laws | Law, n_params: Any) -> Columns:
+    """Tokens of the training for which each size is compute-optimal: alpha A/N^alpha = beta B/D^beta."""
+    return np.asarray((law.beta * law.B * n_params**law.alpha / (law.alpha * law.A)) ** (1 / law.beta))
+
+
 def best_sizes(law: Laws | Law, target_loss: Any, inference_tokens: Any) -> Sizes:
     """The size of the fewest FLOPs over a life, weighted as the caller likes; nan for a loss too low."""
     reducible = np.asarray(_reducible(law, target_loss))

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twobills.errors import SpecError
 from twobills.laws.forms import Law, loss
+from twobills.laws.isoloss import losses, tokens_needed
 
 FULL_BITS = 16.0
+_MOST_LOG_TOKENS, _LADDER, _HALVINGS = 12.0, 241, 40
+"""Tokens are sought up to e^12 times those that the model takes at full precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +55,28 @@ def effective_params(
 def quantisation_loss(law: PrecisionLaw, n_params: float, n_tokens: float, bits: float) -> float:
     """Nats per token that quantising the weights after training adds."""
     _above_zero("bits", bits)
-    return float(law.c_t * n_tokens**law.gamma_d / n_params**law.gamma_n * math.exp(-bits / law.gamma_post))
+    return float(_added(law, n_params, n_tokens, bits))
+
+
+def tokens_when_quantised(
+    law: PrecisionLaw, of: Law, n_params: NDArray[np.float64], target_loss: float, bits: float
+) -> NDArray[np.float64]:
+    """Tokens after which each size, quantised, has the target loss by the law ``of``; infinite where none do.
+
+    The cost of quantising is this law's, added to the other's loss: an assumption. It rises with data, so a size may
+    come near the target and part from it again.
+    """
+    least = tokens_needed(of, n_params, target_loss)
+    start = np.where(np.isfinite(least), least, 1.0)[:, None]
+    tokens = start * np.exp(np.linspace(0.0, _MOST_LOG_TOKENS, _LADDER))
+    reached = losses(of, n_params[:, None], tokens) + _added(law, n_params[:, None], tokens, bits) <= target_loss
+    first, rows = np.argmax(reached, axis=1), np.arange(len(n_params))
+    low, high = tokens[rows, np.maximum(first - 1, 0)], tokens[rows, first]
+    for _ in range(_HALVINGS):
+        middle = np.sqrt(low * high)
+        enough = losses(of, n_params, middle) + _added(law, n_params, middle, bits) <= target_loss
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.asarray(np.where(reached.any(axis=1) & np.isfinite(least), high, np.inf))
 
 
 def quantised_loss(law: PrecisionLaw, n_params: float, n_tokens: float, bits: float) -> float:
@@ -56,6 +84,10 @@ def quantised_loss(law: PrecisionLaw, n_params: float, n_tokens: float, bits: fl
     full = {"weight_bits": FULL_BITS, "activation_bits": FULL_BITS, "kv_bits": FULL_BITS}
     trained = loss(law.law, effective_params(law, n_params, **full), n_tokens)
     return trained + quantisation_loss(law, n_params, n_tokens, bits)
+
+
+def _added(law: PrecisionLaw, n_params: Any, n_tokens: Any, bits: float) -> Any:
+    return law.c_t * n_tokens**law.gamma_d / n_params**law.gamma_n * math.exp(-bits / law.gamma_post)
 
 
 def _above_zero(name: str, bits: float) -> float:
