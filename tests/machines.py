@@ -22,4 +22,5 @@ def machine(*, flops: float = 4e11, bandwidth: float = 3e10, overhead_s: float =
         log_sigma=0.2,
         source=RateSource.MEASURED,
     )
-    return MachineSpec(chip=catalog.chip("cpu-core"), n_chips=2, memory_bytes=16e9, efficiency=efficiency)
+    chip = catalog.chip("cpu-core")
+    return MachineSpec(chip=chip, n_chips=2, memory_bytes=16e9, efficiency=efficiency, by_hand=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,11 +77,12 @@ def test_a_data_sheet_becomes_a_machine_and_a_cpu_core_does_not() -> None:
 
 
 def test_a_run_that_does_not_fit_says_so() -> None:
-    small = training_memory(MODEL, machine(), batch_size=1, seq_len=128, dtype=DType.BF16)
-    large = training_memory(MODEL, machine(), batch_size=4096, seq_len=2048, dtype=DType.BF16)
-    assert small.fits
-    assert not large.fits
-    assert small.needed_bytes == small.state_bytes + small.activation_bytes
+    rows = {"batch_size": 4096, "seq_len": 2048, "dtype": DType.BF16}
+    gpu = replace(machine(), by_hand=False)
+    assert not training_memory(MODEL, gpu, **rows).fits  # type: ignore[arg-type]
+    assert training_memory(MODEL, gpu, **rows, accumulate=4096).fits  # type: ignore[arg-type]
+    assert training_memory(MODEL, machine(), **rows).fits, "by hand the batch goes through in small parts"  # type: ignore[arg-type]
+    assert not training_memory(MODEL, replace(machine(), memory_bytes=1e8), **rows).fits  # type: ignore[arg-type]
 
 
 def test_forecast_joules_are_declared() -> None:

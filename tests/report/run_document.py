@@ -192,6 +192,8 @@ def _run() -> dict[str, Any]:
         "wall_s": 121.0,
         "tokens_per_s": 15_200.0,
         "mfu": 0.41,
+        "planned_peak_memory_bytes": 1.2e8,
+        "peak_memory_bytes": 1.3e8,
         "mfu_convention": "6 x matmul parameters + causal attention, over the best measured product rate",
         "curve": curve,
     }

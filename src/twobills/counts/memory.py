@@ -1,10 +1,10 @@
-"""How many bytes a model takes at rest: weights, gradients, optimiser state, activations, KV cache."""
+"""How many bytes a model takes at rest, weights and KV cache, and how training cuts a batch so that little is moved."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-from twobills.counts.layers import LayerKind, layer_kinds
+from twobills.counts.layers import layer_kinds
 from twobills.counts.params import count_params
 from twobills.specs.dtype import DType
 from twobills.specs.model import ModelSpec
@@ -69,28 +69,3 @@ def kv_bytes(model: ModelSpec, dtype: DType, *, context_len: int) -> float:
         for kind in layer_kinds(model)
     )
     return numbers * dtype.bytes
-
-
-def training_state_bytes(model: ModelSpec, dtype: DType) -> float:
-    """Working weights and gradients in ``dtype`` beside an fp32 master and two fp32 moments."""
-    return count_params(model).total * (2 * dtype.bytes + 3 * DType.FP32.bytes)
-
-
-def activation_bytes(model: ModelSpec, *, batch_size: int, seq_len: int, dtype: DType) -> float:
-    """Activations kept for the backward pass, nothing recomputed; probabilities up to ``SQUARE_MAX_SEQ_LEN``.
-
-    Per layer and token: norms in and out, q, k, v (k and v repeated to every head), mixed values, the MLP's four
-    activations (two where nothing gates) and one row of probabilities per head; then the logits in ``dtype`` and
-    fp32. An estimate of the eager network's peak: allocator slack is left out.
-    """
-    n_tokens = batch_size * seq_len
-    logits = n_tokens * model.vocab_size * (dtype.bytes + 2 * DType.FP32.bytes)
-    per_token = sum(kind.n_layers * _kept_per_token(kind, model.d_model, seq_len) for kind in layer_kinds(model))
-    return n_tokens * per_token * dtype.bytes + logits
-
-
-def _kept_per_token(kind: LayerKind, d_model: int, seq_len: int) -> int:
-    """Numbers that one token leaves for the backward pass of one layer."""
-    probabilities = kind.n_heads * seq_len if seq_len <= SQUARE_MAX_SEQ_LEN else 0
-    attention = 2 * kind.n_heads * (kind.d_qk + kind.d_value)
-    return 2 * kind.n_norms * d_model + attention + (4 if kind.gated else 2) * kind.d_ff + probabilities

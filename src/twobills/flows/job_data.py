@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twobills.counts.training_memory import rows_at_once
 from twobills.errors import RequestError
 from twobills.flows.image_data import (
     CHAT_TEMPLATE,
@@ -142,7 +143,9 @@ def measure_quality(trainer: Trainer, corpus: AnyCorpus, tokens: TokenSet, tally
         images = measure_images(network, corpus, trainer.attend)
         tally.add(tokens=images.n_tokens, flops=images.flops, bytes=images.bytes)
         return image_quality(images)
-    text = evaluate(network, tokens.heldout, batch_size=spec.batch_size, seq_len=spec.seq_len, attend=trainer.attend)
+    by_hand = network.lm_head.weight.device.type == "cpu"
+    n_rows = rows_at_once(spec.batch_size, spec.seq_len, spec.accumulate, by_hand=by_hand)  # what fits in training does
+    text = evaluate(network, tokens.heldout, batch_size=n_rows, seq_len=spec.seq_len, attend=trainer.attend)
     tally.add(tokens=text.n_tokens, flops=text.flops, bytes=text.bytes)
     return {
         "heldout_bits_per_byte": bits_per_byte(text.nats, corpus.heldout_bytes),

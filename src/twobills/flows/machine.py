@@ -85,6 +85,7 @@ def measure_machine(found: FoundMachine, ledger: Ledger | None = None) -> Measur
         memory_bytes=found.device.memory_bytes,
         efficiency=efficiency,
         experience=experience_of(ledger, machine) if ledger else Experience(),
+        by_hand=not found.device.on_gpu and not found.processes,
     )
     return MeasuredMachine(found=found, spec=spec, dtype=fastest_dtype(efficiency))
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 
-from twobills.counts.flops import MFU_CONVENTION
+from twobills.counts.flops import MFU_CONVENTION, train_flops_per_token
 from twobills.flows.accounts import readings
 from twobills.flows.job_data import (
     beside_the_model,
@@ -36,6 +36,7 @@ from twobills.jobs.data.batches import Batches
 from twobills.jobs.data.codec import TokenArray
 from twobills.jobs.data.tokenise import TokenSet
 from twobills.jobs.nn.decoder import Decoder
+from twobills.jobs.peak_memory import PeakMemory
 from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints
 from twobills.jobs.training.freeze import freeze
 from twobills.jobs.training.guard import SpikeGuard
@@ -114,6 +115,7 @@ class _Training:
             tokens = self._prepare()
         data = data_to_json(self._corpus, tokens)
         listener.found("data", data)
+        memory = None if task.found.processes else PeakMemory(task.found.device)
         trainer = self._trainer()
         saver = self._saver(trainer, tokens)
         listener.stage(f"Training {task.model.name}")
@@ -121,11 +123,12 @@ class _Training:
         batches = job_batches(task.job, self._spec, tokens)
         with Stepping(task, self._folder, self._account, listener, saver, self._spent) as stepping:
             stepping.take(trainer, batches, look=lambda: self._evaluate(trainer, tokens))
+        peak = self._peak_to_json(memory.read() if memory else None)
         listener.stage("Measuring quality on data it has never seen")
         quality = {**self._evaluate(trainer, tokens), **beside_the_model(self._corpus)}
         listener.found("quality", quality)
         self._meter.rest()
-        training = self._training_to_json(trainer, tokens, batches)
+        training = {**self._training_to_json(trainer, tokens, batches), **peak}
         lineage = {
             "run_id": self._account.run_id,
             "billed_until": "freezing, whose seconds the ledger adds",
@@ -188,6 +191,15 @@ class _Training:
         with self._meter.phase(Phase.EVALUATE) as tally:
             return measure_quality(trainer, self._corpus, tokens, tally)
 
+    def _peak_to_json(self, measured_bytes: int | None) -> dict[str, Any]:
+        """The most memory that a step took, beside its forecast."""
+        planned = self._task.plan["training"].get("peak_memory_bytes")
+        peak = {"planned_peak_memory_bytes": planned, "peak_memory_bytes": measured_bytes}
+        if measured_bytes is not None:
+            return peak
+        several = "several processes share the network"
+        return {**peak, "peak_memory_reason": several if self._task.found.processes else "this system does not say"}
+
     def _training_to_json(self, trainer: Trainer, tokens: TokenSet, batches: Batches) -> dict[str, Any]:
         n_tokens = trainer.n_done * self._spec.tokens_per_step
         tokens_per_s = n_tokens / trainer.elapsed_s
@@ -195,6 +207,7 @@ class _Training:
             "n_steps": trainer.n_done,
             "planned_steps": self._spec.n_steps,
             "n_tokens": n_tokens,
+            "compute_flops": n_tokens * train_flops_per_token(self._task.model, self._spec.seq_len),
             "epochs": n_tokens / tokens.n_training_tokens,
             "empty_frac": batches.empty_frac,
             "sources": seen_epochs(batches, tokens, trainer.n_done),

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from twobills.counts.flops import train_flops_per_token
+from twobills.counts.training_memory import rows_at_once
 from twobills.errors import SpecError
 from twobills.money.bill import Bill, price
 from twobills.money.rates import Rates
-from twobills.perf.capacity import TrainingMemory, largest_batch, training_memory
+from twobills.perf.capacity import TrainingMemory, most_rows, training_memory
 from twobills.perf.energy import declared_energy
 from twobills.perf.step import StepForecast, evaluate_step, train_step
 from twobills.plan.interval import Interval, around
@@ -57,11 +58,11 @@ def plan_training(
     Raises SpecError if it does not fit in memory.
     """
     shape = {"batch_size": training.batch_size, "seq_len": training.seq_len, "dtype": training.dtype}
-    n_rows = -(-training.batch_size // training.accumulate)  # at once
-    memory = training_memory(model, machine, batch_size=n_rows, seq_len=training.seq_len, dtype=training.dtype)
+    how = {"accumulate": training.accumulate, "optimizer": training.optimizer}
+    memory = training_memory(model, machine, **shape, **how)  # type: ignore[arg-type]
     if not memory.fits:
         raise SpecError(_does_not_fit(model, training, machine, memory))
-    step = train_step(model, machine, **shape, accumulate=training.accumulate, optimizer=training.optimizer)  # type: ignore[arg-type]
+    step = train_step(model, machine, **shape, **how)  # type: ignore[arg-type]
     prepare_s = spent_s + machine.experience.slower(Part.PREPARE) * corpus_bytes / PREPARE_BYTES_PER_S
     train_s = step.seconds * training.n_steps
     phases = {Phase.PRETRAIN: _used(machine, prepare_s + train_s, training.n_tokens, step, training.n_steps)}
@@ -119,7 +120,7 @@ def training_plan_to_json(plan: TrainingPlan) -> dict[str, Any]:
         "step_s": plan.step.seconds,
         "tokens_per_s": training.tokens_per_step / plan.step.seconds,
         "mfu": plan.mfu,
-        "memory_bytes": plan.memory.needed_bytes,
+        "peak_memory_bytes": plan.memory.needed_bytes,
         "wall_s": plan.wall_s.to_json(),
         "total_usd": plan.total_usd.to_json(),
         "calibration": plan.learned.to_json() if plan.learned else None,
@@ -129,11 +130,14 @@ def training_plan_to_json(plan: TrainingPlan) -> dict[str, Any]:
 
 def _does_not_fit(model: ModelSpec, training: TrainingSpec, machine: MachineSpec, memory: TrainingMemory) -> str:
     there = f"{machine.chip.name} has {show_bytes(memory.available_bytes)}"
-    if memory.state_bytes > memory.available_bytes:
-        state = f"model {model.name}: weights and optimiser alone take {show_bytes(memory.state_bytes)}"
+    if memory.step.state_bytes > memory.available_bytes:
+        state = f"model {model.name}: weights and optimiser alone take {show_bytes(memory.step.state_bytes)}"
         return f"{state} and {there}; only a smaller model would fit on one machine"
     needed = f"model {model.name}: training needs {show_bytes(memory.needed_bytes)}"
-    largest = largest_batch(model, machine, seq_len=training.seq_len, dtype=training.dtype)
+    at_once = rows_at_once(training.batch_size, training.seq_len, training.accumulate, by_hand=machine.by_hand)
+    largest = most_rows(
+        model, machine, seq_len=training.seq_len, dtype=training.dtype, optimizer=training.optimizer, limit=at_once
+    )
     if not largest:
         return f"{needed} and {there}; only a smaller model or seq_len would fit"
     fits = f"batch_size={largest * training.accumulate} is the largest that fits"

@@ -139,6 +139,15 @@ def sizes_table(sizes: Sequence[Document]) -> Table:
     return Table("The sizes that were weighed", ("Model", "Parameters", "Tokens in the time", "Rank by the law"), rows)
 
 
+def _peak_memory(training: Document) -> list[tuple[str, str]]:
+    """The most that training held at once, where that was forecast or read."""
+    planned, measured = training.get("planned_peak_memory_bytes"), training.get("peak_memory_bytes")
+    if planned is None:
+        return []
+    read = f"not read: {training['peak_memory_reason']}" if measured is None else show_bytes(measured)
+    return [("Memory at the peak", f"{read} (forecast {show_bytes(planned)})")]
+
+
 def _law_loss(size: Document) -> float:
     return float(size["law_loss"])
 
@@ -172,6 +181,7 @@ def model_table(document: Document) -> Table:
         ("Time", f"{show_seconds(training['wall_s'])} in {training['n_steps']:,} steps"),
         ("Speed", f"{show_count(training['tokens_per_s'])} tokens/s"),
         ("MFU", _maybe(training["mfu"], show_frac) + f" ({training['mfu_convention']})"),
+        *_peak_memory(training),
         ("Weights before serving", _maybe(model["digest_before_serving"], str)),
         ("Weights after serving", _maybe(model["digest_after_serving"], str)),
     ]

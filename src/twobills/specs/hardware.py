@@ -115,6 +115,8 @@ class MachineSpec:
     efficiency: Efficiency
     experience: Experience = field(default_factory=Experience)
     """What its own metered runs taught; nothing for a machine that has none."""
+    by_hand: bool = False
+    """Whether training here runs our hand-written passes, as one process on a CPU does, and not autograd's."""
 
     def __post_init__(self) -> None:
         if self.n_chips < 1:

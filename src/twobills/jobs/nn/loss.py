@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from twobills.counts.training_memory import chunk_tokens
 from twobills.jobs.data.batch import IGNORED
-
-CHUNK_LOGITS = 2**21
-"""Numbers in one chunk's logits, about."""
 
 
 def chunked_cross_entropy(hidden_NM: Tensor, weight_VM: Tensor, targets_N: Tensor, n_targets: int) -> Tensor:
@@ -59,11 +57,6 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grads[0].to(grad_hidden.dtype)
         return grad_hidden * scale, grad_weight * scale, None, None
-
-
-def chunk_tokens(vocab_size: int) -> int:
-    """Tokens whose logits are made together."""
-    return max(64, CHUNK_LOGITS // vocab_size)
 
 
 def logits_gradient(logits_NV: Tensor, targets_N: Tensor, n_targets: int) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from twobills.counts.training_memory import chunk_tokens
 from twobills.jobs.data.batch import IGNORED, Batch
 from twobills.jobs.data.codec import Document, TokenArray
 from twobills.jobs.nn.attention import CausalAttention
@@ -62,10 +63,14 @@ def _loss(network: Decoder, batch: Batch, attend: CausalAttention) -> float:
     """Summed nats of a batch (B, T)."""
     device = network.lm_head.weight.device
     positions = torch.arange(batch.inputs.shape[1], device=device)
-    hidden = network.hidden(batch.inputs.to(device), positions, attend)
-    logits, targets = network.logits(hidden).flatten(0, 1), batch.targets.to(device).flatten()
-    loss = F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
-    return float(loss)
+    hidden = network.hidden(batch.inputs.to(device), positions, attend).flatten(0, 1)
+    size = chunk_tokens(network.spec.vocab_size)  # as in training: the logits of a batch never exist whole
+    chunks = zip(torch.split(hidden, size), torch.split(batch.targets.to(device).flatten(), size), strict=True)
+    losses = [
+        F.cross_entropy(network.logits(rows), targets, ignore_index=IGNORED, reduction="sum")
+        for rows, targets in chunks
+    ]
+    return float(torch.stack(losses).sum())
 
 
 def bits_per_byte(nats: float, n_bytes: int) -> float:

@@ -23,7 +23,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from twobills.counts.memory import training_state_bytes
+from twobills.counts.training_memory import training_state_bytes
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.flat import is_projection
 from twobills.jobs.training.optimizer import BETAS, CLIP_NORM, EPSILON, MOMENTUM
@@ -39,7 +39,10 @@ def way_of(spec: TrainingSpec, network: Decoder, processes: Processes) -> str:
     """How several processes share this network: what the spec says, or what fits."""
     if spec.parallel != "auto":
         return spec.parallel
-    fits = training_state_bytes(network.spec, spec.dtype) < REPLICATED_MEMORY_FRAC * processes.device.memory_bytes
+    fits = (
+        training_state_bytes(network.spec, spec.dtype, spec.optimizer)
+        < REPLICATED_MEMORY_FRAC * processes.device.memory_bytes
+    )
     return "ddp" if fits else "fsdp"
 
 
