@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from twobills.errors import SpecError
-from twobills.laws.distillation import DistillationLaw, distillation_flops, student_loss
+from twobills.laws.distillation import DistillationLaw, distillation_flops, student_loss, tokens_for_student
 from twobills.laws.forms import loss
 from twobills.laws.published import published
 
@@ -44,3 +44,9 @@ def test_what_of_the_teacher_is_counted() -> None:
 def test_a_teacher_without_loss_is_refused() -> None:
     with pytest.raises(SpecError, match="teacher_loss=0"):
         student_loss(law(), 1e9, 1e10, 0)
+
+
+def test_tokens_for_a_student_are_the_loss_turned_round() -> None:
+    """546M on 100B tokens from a teacher at 2.0036: 2.2929 by the paper's constants."""
+    assert tokens_for_student(law(), 0.546e9, 2.2929, 2.0036) == pytest.approx(100e9, rel=0.01)
+    assert tokens_for_student(law(), 0.546e9, 2.0036, 2.0036) == float("inf")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from twobills.errors import SpecError
-from twobills.laws.precision import PrecisionLaw, effective_params, quantisation_loss, quantised_loss
+from twobills.laws.forms import loss
+from twobills.laws.isoloss import tokens_needed
+from twobills.laws.precision import (
+    PrecisionLaw,
+    effective_params,
+    quantisation_loss,
+    quantised_loss,
+    tokens_when_quantised,
+)
 from twobills.laws.published import published
 
 found = published("kumar-2024").law
@@ -39,3 +48,16 @@ def test_there_is_data_beyond_which_more_makes_a_quantised_model_worse() -> None
 def test_no_bits_are_refused() -> None:
     with pytest.raises(SpecError, match="bits=0: must be above 0"):
         quantised_loss(LAW, 1e9, 1e10, 0)
+
+
+def test_more_data_makes_up_for_fewer_bits_until_it_does_not() -> None:
+    sizes, target = np.array([7e9, 40e9]), 2.1
+    eight = tokens_when_quantised(LAW, LAW.law, sizes * 1e3, 2.8, 8.0)
+    assert np.all(eight >= tokens_needed(LAW.law, sizes * 1e3, 2.8))
+    of = LAW.law
+    for bits in (8.0, 5.0):
+        needed = tokens_when_quantised(LAW, of, sizes, 3.0, bits)
+        for n_params, n_tokens in zip(sizes, needed, strict=True):
+            assert loss(of, n_params, n_tokens) + quantisation_loss(LAW, n_params, n_tokens, bits) == pytest.approx(3.0)
+    assert np.isinf(tokens_when_quantised(LAW, of, sizes, target, 8.0)).all()  # below the law's irreducible loss
+    assert np.isinf(tokens_when_quantised(LAW, of, sizes, 2.8, 1.0)).all()

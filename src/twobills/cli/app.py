@@ -21,6 +21,7 @@ from twobills.cli.run import run
 from twobills.cli.runtime import is_silent, leaving_quickly
 from twobills.cli.search import search_app
 from twobills.cli.serve import serve
+from twobills.cli.size import size
 from twobills.cli.train import train
 from twobills.cli.validate import validate_app
 from twobills.errors import GroupError, MissingExtraError, TwobillsError
@@ -43,7 +44,7 @@ _RUN_EXTRA = {
     "prometheus_client",
 }
 
-for command in (run, train, serve, generate, machine):
+for command in (run, train, serve, generate, machine, size):
     app.command()(command)
 app.add_typer(plan_app, name="plan")
 app.add_typer(chips_app, name="chips")

@@ -22,6 +22,7 @@ LEAST_FIRST = (
     *("Forecast before", "Forecast after"),
     *("Running", "tok/s/chip"),
     *("or after", "They cross after", "From", "To"),
+    *("Infer FLOPs", "Train FLOPs", "Over best"),
 )
 """Columns that a narrow screen can do without, the first to go first."""
 PLAIN_WIDTH = 120

@@ -16,7 +16,7 @@ from twobills.counts.llama_shape import llama_shape
 from twobills.counts.params import count_params
 from twobills.errors import SpecError
 from twobills.laws.distillation import DistillationLaw, tokens_for_student
-from twobills.laws.forms import loss
+from twobills.laws.forms import Law, loss, outside_words
 from twobills.laws.isoloss import FORWARD_FLOPS, TRAIN_FLOPS
 from twobills.laws.precision import PrecisionLaw, tokens_when_quantised
 from twobills.laws.quality import Reference
@@ -59,6 +59,8 @@ class Option(NamedTuple):
     matched_inference_factor: float | None = None
     """Snell et al.: times its inference that this size could spend for what the size as is costs, in FLOPs."""
     assumed: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+    """How far beyond what its laws were fitted on it lies."""
 
 
 def quantised(asked: Question, table: SizeTable, law: PrecisionLaw, as_is_usd: float) -> Iterator[Option]:
@@ -80,6 +82,7 @@ def quantised(asked: Question, table: SizeTable, law: PrecisionLaw, as_is_usd: f
             ),
             cheapest(table, pairs, n_tokens=tokens),
             "no amount of data makes up for what so few bits lose",
+            laws=(law.law,),
         )
 
 
@@ -96,6 +99,7 @@ def repeated(
         cheapest(table, pairs, n_tokens=tokens),
         f"repeats of {n_unique:.3g} different tokens never teach enough: at best they are worth "
         f"{effective_tokens(1e30, n_unique):.3g}",
+        laws=(law.law,),
     )
     if found.n_tokens is None:
         return found
@@ -146,7 +150,7 @@ def distilled(asked: Question, law: DistillationLaw, reference: Reference, teach
     tokens = np.array([tokens_for_student(law, float(n), target, teacher_loss) for n in table.n_params])
     choice = cheapest(table, pairs, n_tokens=tokens, usd_per_token=per_token)
     worse = f"a student of this teacher never gets to loss {target:.4g}: the teacher's own is {teacher_loss:.4g}"
-    return _filled(own, table, option._replace(versus_usd=alone.total_usd), choice, worse, teacher=teacher)
+    return _filled(own, table, option._replace(versus_usd=alone.total_usd), choice, worse, (own.law,), teacher)
 
 
 def sampled(asked: Question, law: CoverageLaw, n_samples: int, as_is: Option) -> Option:
@@ -198,7 +202,7 @@ def _filled(
     option: Option,
     choice: Choice | None,
     reason: str,
-    *,
+    laws: Sequence[Law] = (),
     teacher: Teacher | None = None,
 ) -> Option:
     """The option with the figures of its choice, its training planned at its own data."""
@@ -226,4 +230,13 @@ def _filled(
         inference_flops=FORWARD_FLOPS * n_params * asked.service.tokens,
         weights=asked.pairs[choice.pair][1].name,
         target_loss=asked.target_loss,
+        outside=tuple(_outside(laws or (asked.law,), n_params, choice.n_tokens, teacher)),
     )
+
+
+def _outside(laws: Sequence[Law], n_params: float, n_tokens: float, teacher: Teacher | None) -> Iterator[str]:
+    for law in dict.fromkeys(laws):
+        if words := outside_words(law, n_params, n_tokens):
+            yield words
+        if teacher is not None and (words := outside_words(law, teacher.n_params, teacher.n_tokens)):
+            yield f"its teacher {words}"

@@ -21,8 +21,10 @@ from twobills.units import show_count, significant
 
 AGREE_FRAC = 0.05
 """Sizes nearer to each other than this agree."""
-_SLOPE_FACTOR = 1.5
-"""Slopes are taken over sizes from 1/1.5 to 1.5 of the best."""
+_SLOPE_FACTOR = 1.25
+"""Slopes are taken over sizes from 1/1.25 to 1.25 of the best."""
+_WAITING = 1.25
+"""A FLOP of writing dearer by this than one of reading is put down to memory."""
 
 
 class Why(NamedTuple):
@@ -92,9 +94,8 @@ def _words(found: Why, n_params: float, flop_params: float) -> Iterator[str]:
     sizes = f"{show_count(n_params)} parameters in dollars, {show_count(flop_params)} in FLOPs"
     if not found.disagree:
         yield f"dollars and FLOPs agree within 5 %: {sizes}"
-        return
-    smaller = n_params < flop_params
-    yield f"{sizes}: dollars want the {'smaller' if smaller else 'larger'} model"
+    else:
+        yield f"{sizes}: dollars want the {'smaller' if n_params < flop_params else 'larger'} model"
     if found.serve_over_train is not None:
         yield from _price_words(found, flop_params)
     if found.serve_slope is not None:
@@ -106,7 +107,7 @@ def _words(found: Why, n_params: float, flop_params: float) -> Iterator[str]:
         more = "less" if found.train_slope < 0 else "more"
         yield (
             f"a training FLOP costs {significant(abs(found.train_slope), 2)} % {more} for each 1 % more parameters: "
-            "how many chips share the run, and how well they fill, goes with the size"
+            "how many chips share the run, and how long it goes, changes with the size"
         )
     if found.flop_machine_chips is not None and found.flop_machine_chips != found.machine_chips:
         yield (
@@ -123,7 +124,8 @@ def _price_words(found: Why, flop_params: float) -> Iterator[str]:
             significant(usd / found.usd_per_train_flop, 2)
             for usd in (found.usd_per_prompt_flop, found.usd_per_answer_flop)
         )
-        parts = f" (reading prompts {reading}, writing answers {writing}, which waits for memory)"
+        waits = ", which waits for memory" if found.usd_per_answer_flop > _WAITING * found.usd_per_prompt_flop else ""
+        parts = f" (reading prompts {reading}, writing answers {writing}{waits})"
     yield f"a FLOP of serving costs {significant(ratio, 2)} times one of training{parts}"
     if found.weighted_n_params is not None:
         moved = "smaller" if found.weighted_n_params < flop_params else "larger"
