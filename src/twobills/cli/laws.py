@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from twobills.cli.options import AsJson, CatalogFile, LedgerPath
+from twobills.cli.sweep import sweep_laws
 
-laws_app = typer.Typer(no_args_is_help=True, help="How good for how much: list, fit, optimum, audit.")
+laws_app = typer.Typer(no_args_is_help=True, help="How good for how much: list, fit, optimum, audit, sweep.")
+laws_app.command("sweep")(sweep_laws)
 
 
 @laws_app.command("list")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twobills.errors import DataError, RequestError
+from twobills.laws.optimum import FLOPS_PER_PARAM_TOKEN
 from twobills.laws.runs import Runs, read_runs
 from twobills.ledger.record import Outcome, RecordKind
 from twobills.ledger.store import Ledger
@@ -52,15 +53,17 @@ def csv_runs(path: Path, columns: str | None = None) -> Runs:
 
 def ledger_runs(ledger: Ledger, data: str | None = None) -> Runs:
     """The finished training runs of one data set. Raises RequestError if there are several and none is named."""
-    groups: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
+    groups: dict[tuple[str, int], list[tuple[float, float, float, float]]] = {}
     for run_id in ledger.run_ids():
         if ledger.outcome(run_id) is not Outcome.DONE:
             continue
         body = {k: v for record in ledger.records(run_id, RecordKind.RESULT) for k, v in record.body.items()}
         try:
+            n_params, n_tokens = float(body["model"]["n_params"]), float(body["training"]["n_tokens"])
             point = (
-                float(body["model"]["n_params"]),
-                float(body["training"]["n_tokens"]),
+                n_params,
+                n_tokens,
+                float(body["training"].get("compute_flops", FLOPS_PER_PARAM_TOKEN * n_params * n_tokens)),
                 float(body["quality"]["heldout_nats_per_token"]),
             )
             group = (str(ledger.started(run_id).body["data"]), int(body["model"]["vocab_size"]))
@@ -77,7 +80,7 @@ def ledger_runs(ledger: Ledger, data: str | None = None) -> Runs:
             f"ledger {ledger.path}: losses of several data sets are not comparable; choose one with --data: {names}"
         )
     (((name, _), points),) = groups.items()
-    columns = dict(zip(("n_params", "n_tokens", "loss"), zip(*points, strict=True), strict=True))
+    columns = dict(zip(("n_params", "n_tokens", "compute_flops", "loss"), zip(*points, strict=True), strict=True))
     return read_runs(columns, range(1, len(points) + 1), f"ledger, data {name}")
 
 

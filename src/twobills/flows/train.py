@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -10,8 +11,8 @@ from twobills.flows.accounts import account
 from twobills.flows.bills import bills_to_json
 from twobills.flows.job_data import AnyCorpus, job_corpus
 from twobills.flows.listener import Listener
-from twobills.flows.machine import FoundMachine, find_machine
-from twobills.flows.planned_job import measure_and_plan, model_to_json
+from twobills.flows.machine import FoundMachine, MeasuredMachine, find_machine, machine_to_json
+from twobills.flows.planned_job import measure_and_plan, model_to_json, plan_job
 from twobills.flows.run_folder import RunFolder, Stored, check_same
 from twobills.flows.training_job import run_job
 from twobills.flows.training_task import TrainingTask, task_from_json
@@ -22,6 +23,7 @@ from twobills.jobs.training.sharded_step import check_group
 from twobills.ledger.journal import Chips, settle
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
+from twobills.meter.clock import process_age_s
 from twobills.report.documents import SCHEMA
 from twobills.specs.job import HOW_KEYS, TrainingJob
 from twobills.usage import Job
@@ -45,10 +47,13 @@ def run_train(
     listener: Listener,
     begin: Begin = Begin.NEW,
     processes: Processes | None = None,
+    measured: MeasuredMachine | None = None,
+    part_of: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains and freezes in an open folder; returns the document that ``twobills train --json`` prints.
 
-    ``processes`` are several that train together; this one leads them.
+    ``processes`` are several that train together; this one leads them. A machine that was ``measured`` is not measured
+    again. ``part_of`` says in the ledger what larger work the run belongs to.
     """
     check_free(job.out)
     if processes:
@@ -59,14 +64,15 @@ def run_train(
         return _done_already(document, stored.run_id, ledger, listener)
     corpus = job_corpus(job)
     settings = {"out": str(job.out), "length": job.length, "data": corpus.name, "resumed": bool(stored)}
+    settings |= part_of or {}
     with account(ledger, "train", settings, run_id=stored.run_id if stored else None) as run_id:
         if not stored:
             folder.clear()
             folder.store(run_id, job)
         listener.found("run", {"run_id": run_id, "ledger": str(ledger.path)})
-        found = find_machine(job.usd_per_chip_hour, processes)
+        found = measured.found if measured else find_machine(job.usd_per_chip_hour, processes)
         _settle(found, folder, ledger, run_id)
-        task = _task(job, corpus, stored, found, folder, ledger, run_id, listener)
+        task = _task(job, corpus, stored, measured or found, folder, ledger, run_id, listener)
         trained = run_job(task, ledger, run_id, listener, folder)
         model = {**model_to_json(trained.model), "folder": str(job.out), "digest": trained.digest}
         ledger.result(run_id, {"model": model, "quality": trained.quality, "training": trained.training_without_curve})
@@ -121,7 +127,7 @@ def _task(
     job: TrainingJob,
     corpus: AnyCorpus,
     stored: Stored | None,
-    found: FoundMachine,
+    machine: FoundMachine | MeasuredMachine,
     folder: RunFolder,
     ledger: Ledger,
     run_id: str,
@@ -129,9 +135,14 @@ def _task(
 ) -> TrainingTask:
     """What was decided when the run began; decided now, and kept, if it was not yet."""
     if stored and stored.task:
+        found = machine.found if isinstance(machine, MeasuredMachine) else machine
         task = task_from_json(stored.task, job, corpus, found)
     else:
-        task = measure_and_plan(job, corpus, ledger, listener, found=found, metered_since_start=True).task()
+        if isinstance(machine, MeasuredMachine):
+            listener.found("machine", machine_to_json(machine))
+            task = plan_job(job, corpus, machine, spent_s=process_age_s()).task()
+        else:
+            task = measure_and_plan(job, corpus, ledger, listener, found=machine, metered_since_start=True).task()
         folder.store(run_id, job, task.to_json())
         listener.found("plan", task.plan)
     if Job.TRAINING not in ledger.planned_bills(run_id):

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from twobills.errors import DataError
-from twobills.laws.forms import Law, law_of
+from twobills.laws.forms import LEAST_E, Law, law_of
 from twobills.laws.objective import (
     HUBER_DELTA,
     N_PARAMETERS,
@@ -46,6 +46,8 @@ _CHUNK, _KEPT, _FINISHED = 500, 600, 16
 _FIRST_STEPS, _LATER_STEPS, _BOOTSTRAP_STEPS = 12, 60, 60
 _LBFGS = {"maxiter": 2000, "maxfun": 3000, "maxcor": 20, "ftol": 1e-15, "gtol": 1e-9}
 _BOOTSTRAP_LBFGS = {"maxiter": 500, "maxfun": 1000, "maxcor": 20, "ftol": 1e-13, "gtol": 1e-8}
+_AT_MOST = 10.0
+"""An exponent above this is a cliff and no law: it says only that the smallest are too small."""
 _AT_ZERO = 1e-3
 """An exponent below this is none: the runs do not show what size, or data, does."""
 
@@ -77,8 +79,10 @@ class Bootstrap(NamedTuple):
         return tuple(tuple(row) for row in np.cov(self.theta.T).tolist())
 
     def laws(self, like: Law) -> list[Law]:
-        """The drawn fits as laws; those with an exponent at or below 0 are left out."""
-        return [law_of(row, like) for row in self.theta if row[3] > 0 and row[4] > 0]
+        """The drawn fits as laws; those whose exponents are none of a law are left out."""
+        exponents = self.theta[:, 3:]
+        kept = ((exponents > 0) & (exponents <= _AT_MOST)).all(1)
+        return [law_of(row, like) for row in self.theta[kept]]
 
 
 def fit(runs: Runs, *, name: str = "fit", delta: float = HUBER_DELTA) -> Fit:
@@ -154,11 +158,15 @@ def _as_law(theta: Array, points: Points, runs: Runs, name: str) -> Law:
             raise DataError(
                 f"the runs show no gain from {what} (its exponent came out {exponent:.3g}); add runs of other {what}"
             )
+        if exponent > _AT_MOST:
+            raise DataError(
+                f"the runs show no law of {what} (its exponent came out {exponent:.3g}); add longer runs and more sizes"
+            )
     return Law(
         name=name,
         A=math.exp(a),
         B=math.exp(b),
-        E=math.exp(e),
+        E=max(LEAST_E, math.exp(e)),
         alpha=alpha,
         beta=beta,
         min_params=float(runs.n_params.min()),

@@ -22,6 +22,8 @@ from twobills.units import show_count
 
 PARAMETERS = ("A", "B", "E", "alpha", "beta")
 """Of the law, as papers list them."""
+LEAST_E = 1e-9
+"""Nats: what a fit gives that finds no irreducible loss, whose logarithm would be endless."""
 
 
 class ParamsMeaning(StrEnum):
@@ -104,7 +106,7 @@ def log_parameters(law: Law) -> NDArray[np.float64]:
 def law_of(log_params: Any, like: Law) -> Law:
     """The law with these (ln A, ln B, ln E, alpha, beta) and all else as in ``like``."""
     a, b, e, alpha, beta = (float(x) for x in log_params)
-    return replace(like, A=math.exp(a), B=math.exp(b), E=math.exp(e), alpha=alpha, beta=beta)
+    return replace(like, A=math.exp(a), B=math.exp(b), E=max(LEAST_E, math.exp(e)), alpha=alpha, beta=beta)
 
 
 def draws(law: Law, n_draws: int = 2000, seed: int = 0) -> list[Law]:

@@ -1,0 +1,136 @@
+"""The folder of a sweep: what it is, what was expected and predicted, which cells are done, and the run table.
+
+sweep.json       the sweep's run and what makes it this sweep
+expected.json    the expected bill, written before the first cell and never again
+prediction.json  of the largest budget, written before the first of its cells and never again
+cells/NAME       each cell's model folder, with its run beside it (NAME.run)
+tokens/          the corpus as tokens, made once
+runs.csv         a row for each finished cell, as ``laws fit`` reads it
+fit.json, plots/ what came of it
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from twobills.errors import RequestError
+from twobills.flows.run_folder import RunFolder
+from twobills.plan.sweep import Cell
+from twobills.plan.sweep_bill import cell_to_json
+from twobills.specs.sweep import SweepSpec
+
+_FORMAT = 1
+Row = dict[str, Any]
+
+
+class SweepFolder:
+    """Files below the sweep's ``out``; a file that is there is whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.runs, self.plots = path, path / "runs.csv", path / "plots"
+
+    @contextmanager
+    def opened(self) -> Iterator[SweepFolder]:
+        """Locks the folder. Raises RequestError if another sweep has it, or it cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise RequestError(f"--out {self.path}: cannot be written to ({error.strerror}); choose another") from None
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RequestError(f"--out {self.path}: another sweep is running here; wait for it") from None
+            yield self
+        finally:
+            os.close(lock)
+
+    def begun(self, spec: SweepSpec) -> Mapping[str, Any] | None:
+        """What was stored when this sweep began; None if none was.
+
+        Raises RequestError, naming the first setting that differs, if another one was begun here.
+        """
+        stored = self.read("sweep")
+        if stored is None:
+            return None
+        ours = spec.identity()
+        for key in sorted(ours.keys() | stored["identity"].keys()):
+            then, now = stored["identity"].get(key), ours.get(key)
+            if then != now:
+                raise RequestError(f"{key}={now}: the sweep in {self.path} was begun with {then}; choose another --out")
+        return stored
+
+    def begin(self, spec: SweepSpec, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Says what is swept here."""
+        document = {"format": _FORMAT, "identity": spec.identity(), **facts}
+        self.write("sweep", document)
+        return document
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The JSON file of this name; None if it is not there yet."""
+        path = self.path / f"{name}.json"
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{path}: cannot be read ({type(error).__name__}); choose another --out") from None
+        if not isinstance(document, dict):
+            raise RequestError(f"{path}: is not of a sweep; choose another --out")
+        return document
+
+    def write(self, name: str, document: Mapping[str, Any]) -> None:
+        """Writes it whole or not at all."""
+        part = self.path / f".{name}.json.part"
+        with part.open("w", encoding="utf-8") as stream:
+            json.dump(document, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(self.path / f"{name}.json")
+
+    def cell(self, cell: Cell) -> RunFolder:
+        """The run of a cell."""
+        return RunFolder(self.path / "cells" / cell.name)
+
+    def run_ids(self) -> list[str]:
+        """Of all cells that were begun, finished or not."""
+        runs = (json.loads(path.read_text(encoding="utf-8")) for path in self.path.glob("cells/*.run/run.json"))
+        return [str(run["run_id"]) for run in runs]
+
+    def row(self, cell: Cell) -> Row | None:
+        """A finished cell's row of the run table; None if it is not finished."""
+        result = self.cell(cell).result()
+        if result is None:
+            return None
+        bill = result["bills"]["training"]["measured"]
+        return {
+            **{key: value for key, value in cell_to_json(cell).items() if key in ("n_params", "n_tokens")},
+            "compute_flops": cell.compute_flops,
+            "loss": result["quality"]["heldout_nats_per_token"],
+            "bits_per_byte": result["quality"]["heldout_bits_per_byte"],
+            **cell_to_json(cell),
+            "epochs": result["training"]["epochs"],
+            "train_s": result["training"]["wall_s"],
+            "chip_s": bill["total"]["chip_s"],
+            "usd": bill["total_usd"],
+            "predicted_usd": result["bills"]["training"]["predicted"]["total_usd"],
+            "executed_flops": bill["total"]["flops"],
+            "run_id": result["run_id"],
+        }
+
+    def write_runs(self, rows: Sequence[Row]) -> None:
+        """The run table: budgets ascending, then sizes."""
+        part = self.path / ".runs.csv.part"
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            table = csv.DictWriter(stream, list(rows[0]) if rows else ["n_params", "n_tokens", "compute_flops", "loss"])
+            table.writeheader()
+            table.writerows(sorted(rows, key=lambda row: (row["budget_flops"], row["n_params"])))
+        part.replace(self.runs)
