@@ -1,7 +1,7 @@
 """How a cell of a sweep is trained, by its width and its data alone: batch and peak learning rates.
 
-A sweep compares sizes and lengths, so nothing is tuned for one cell. The forms are others', the constants **ours**, read
-off two dozen runs of widths 64 to 128 at 1e12 to 1e13 FLOPs on the standard library's source (not a fit):
+A sweep compares sizes and lengths, so nothing is tuned for one cell. The forms are of others, the constants **ours**,
+read off two dozen runs of widths 64 to 128 at 1e12 to 1e13 FLOPs on the standard library (not a fit):
 - batch: 1024 tokens at D = 1.1M, growing with D^0.38 (the exponent is recalled from nanochat; half and twice the batch
   were both worse there);
 - Muon's rate: 0.012 at width 64 and D = 1.1M, falling with the root of the width and with the root of D: longer runs
