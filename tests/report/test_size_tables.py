@@ -57,7 +57,7 @@ def test_from_which_demand_it_pays_is_said_in_both(found: dict[str, Any]) -> Non
 
 
 def test_nothing_is_said_of_demand_without_a_model(found: dict[str, Any]) -> None:
-    assert list(tables.pays_sentences({**found, "pays": None})) == []
+    assert list(tables.pays_sentences({**found, "pays": {"model": None}})) == []
 
 
 def test_a_size_that_never_pays_says_so(found: dict[str, Any]) -> None:
@@ -73,6 +73,14 @@ def test_how_flat_it_is_and_how_much_was_priced(found: dict[str, Any]) -> None:
     words = tables.flat_sentence(found)
     assert words.startswith("Within 5 % of the best lie")
     assert f"{found['grid']['n_points']:,} combinations" in words
+
+
+def test_the_cheapest_option_is_named(found: dict[str, Any]) -> None:
+    options = [each for each in found["options"] if each["total_usd"] is not None and each["kind"] != "distilled"]
+    cheapest = min(options, key=lambda each: float(each["total_usd"]))
+    assert cheapest["label"] in tables.cheapest_sentence(found)
+    only = {**found, "cheapest_option": "as it is"}
+    assert "None of them is cheaper" in tables.cheapest_sentence(only)
 
 
 def test_options_beyond_their_laws_are_told(found: dict[str, Any]) -> None:

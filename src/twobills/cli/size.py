@@ -66,6 +66,7 @@ def size(
     for words in found["disagreement"]["words"]:
         say(f"{words[0].upper()}{words[1:]}.")
     print_table(tables.options_table(found))
+    say(tables.cheapest_sentence(found))
     if outside := tables.outside_sentence(found):
         say(outside)
     for words in tables.pays_sentences(found):

@@ -32,8 +32,8 @@ def llama_shape(n_params: float) -> ModelSpec:
     heads = 1
     while count_params(_of_heads(2 * heads, n_params)).total < n_params:
         heads *= 2
-    shapes = [_deepened(_of_heads(n, n_params), n_params) for n in range(heads, 2 * heads + 1)]
-    return min(shapes, key=_unusual)
+    widths = dict.fromkeys(_of_heads(n, n_params) for n in range(heads, 2 * heads + 1))
+    return min((_deepened(width, n_params) for width in widths), key=_unusual)
 
 
 def _unusual(shape: ModelSpec) -> float:

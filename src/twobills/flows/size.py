@@ -19,7 +19,7 @@ from twobills.laws.distillation import DistillationLaw
 from twobills.laws.forms import draws
 from twobills.laws.isoloss import FORWARD_FLOPS, TRAIN_FLOPS, best_sizes, laws_of, tokens_needed
 from twobills.laws.lifetime import lifetime_optimum
-from twobills.laws.optimum import optimum_for_loss, tokens_for_loss
+from twobills.laws.optimum import optimum_for_loss, smallest_params, tokens_for_loss
 from twobills.laws.precision import PrecisionLaw
 from twobills.laws.published import published
 from twobills.laws.repeats import DataConstrainedLaw
@@ -105,9 +105,7 @@ def _flat_in_flops(asked: Asked) -> tuple[float, float]:
     """Sizes within 5 % of the fewest FLOPs."""
     question = asked.question
     most = 4 * optimum_for_loss(asked.law, question.target_loss).n_params
-    least = float(
-        (asked.law.A / (question.target_loss - asked.law.E) ** (1 / asked.law.gamma)) ** (1 / asked.law.alpha)
-    )
+    least = smallest_params(asked.law, question.target_loss)
     sizes = least * np.exp(np.linspace(1e-3, np.sqrt(np.log(most / least)), _N_FLAT) ** 2)
     tokens = tokens_needed(asked.law, sizes, question.target_loss)
     return near_best(sizes, TRAIN_FLOPS * sizes * tokens + FORWARD_FLOPS * sizes * question.service.tokens)

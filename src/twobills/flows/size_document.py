@@ -56,6 +56,7 @@ def document(
         "disagreement": why._asdict(),
         "compared": rows,
         "options": [_option(each) for each in options],
+        "cheapest_option": _cheapest_option(options),
         "pays": _pays(asked, pays),
         "frontier": [_frontier(asked, point) for point in frontier],
         "grid": {
@@ -239,9 +240,15 @@ def _option(each: Option) -> dict[str, Any]:
     return told if reason is None else {**told, "reason": reason}
 
 
-def _pays(asked: Asked, pays: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _cheapest_option(options: Sequence[Option]) -> str:
+    """Its label. A student is held against another law, so it is not among them."""
+    comparable = [each for each in options if each.total_usd is not None and each.kind != "distilled"]
+    return min(comparable, key=lambda each: each.total_usd or 0.0).label
+
+
+def _pays(asked: Asked, pays: Mapping[str, Any] | None) -> dict[str, Any]:
     if pays is None or asked.known is None:
-        return None
+        return {"model": None, "reason": "no model was named (--quality-of)"}
     known, per_answer = asked.known, asked.question.service.prompt_tokens + asked.question.service.answer_tokens
     optimal, bands = pays["compute_optimal"], pays["bands"]
     best_at = float(demand_of(asked.law, known.n_params, known.n_tokens))

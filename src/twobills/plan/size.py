@@ -187,11 +187,10 @@ def joined(one: SizeTable, other: SizeTable) -> SizeTable:
     )
 
 
-def totals(table: SizeTable, n_tokens: Columns, pairs: Sequence[int], serve_usd: Columns | None = None) -> Columns:
-    """Dollars of (sizes, offers, pairs) at so many tokens for each size, or for each size and pair."""
-    serving = (table.serve_usd if serve_usd is None else serve_usd)[:, list(pairs)]
-    tokens = n_tokens[:, None, None] if n_tokens.ndim == 1 else n_tokens[:, None, :]
-    return np.asarray(table.train_usd_per_token[:, :, None] * tokens + serving[:, None, :])
+def totals(table: SizeTable, n_tokens: Columns, pairs: Sequence[int]) -> Columns:
+    """Dollars of (sizes, offers, pairs) at so many tokens for each size."""
+    training = table.train_usd_per_token * n_tokens[:, None]
+    return np.asarray(training[:, :, None] + table.serve_usd[:, None, list(pairs)])
 
 
 def cheapest(
@@ -199,7 +198,6 @@ def cheapest(
     pairs: Sequence[int],
     *,
     n_tokens: Columns | None = None,
-    serve_usd: Columns | None = None,
     usd_per_token: float = 0.0,
 ) -> Choice | None:
     """The cheapest size, chips and format of these pairs; None where nothing can be had.
@@ -207,14 +205,14 @@ def cheapest(
     ``n_tokens``: that each size takes, if not those of the table; ``usd_per_token``: what each costs beside training.
     """
     tokens = table.n_tokens if n_tokens is None else n_tokens
-    found = totals(table, tokens, pairs, serve_usd)
+    found = totals(table, tokens, pairs)
     with np.errstate(invalid="ignore"):
         found = found + usd_per_token * tokens[:, None, None]
     found = np.where(np.isnan(found), np.inf, found)
     if not np.isfinite(found).any():
         return None
     size, offer, pair = (int(i) for i in np.unravel_index(int(np.argmin(found)), found.shape))
-    serving = float((table.serve_usd if serve_usd is None else serve_usd)[size, pairs[pair]])
+    serving = float(table.serve_usd[size, pairs[pair]])
     return Choice(size, offer, pairs[pair], float(tokens[size]), float(found[size, offer, pair]) - serving, serving)
 
 

@@ -129,12 +129,13 @@ def trained(
 ) -> RunPlan:
     """The run on the offered chips. Raises SpecError where it does not fit, or not on any number that is tried."""
     n_chips = offer.n_chips or _chips_in_time(model, n_tokens, offer, terms.days)
+    error: SpecError | None = None
     for _ in range(1 if offer.n_chips else _DOUBLINGS):
         try:
             return _run(model, n_tokens, offer, terms, n_chips, teacher)
         except SpecError as reason:
-            error, n_chips = reason, 2 * n_chips
-    raise error
+            error, n_chips = error or reason, 2 * n_chips
+    raise error or SpecError(f"n_chips={n_chips}: no run fits")
 
 
 def served(

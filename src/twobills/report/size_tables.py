@@ -76,10 +76,19 @@ def outside_sentence(found: Document) -> str | None:
     return f"{which} outside what their laws were fitted on: extrapolations, --json says how far."
 
 
+def cheapest_sentence(found: Document) -> str:
+    """Which of the options costs least; a student is held against another law's bill and left out."""
+    label = found["cheapest_option"]
+    best = next(each for each in found["options"] if each["label"] == label)
+    if best["kind"] == "as_is":
+        return "None of them is cheaper than the model as it is."
+    return f"Cheapest of them: {label}, {show_frac(best['saving_frac'])} below the model as it is."
+
+
 def pays_sentences(found: Document) -> Iterator[str]:
     """From which demand a known model's size pays."""
     pays = found["pays"]
-    if pays is None:
+    if pays["model"] is None:
         return
     flops, dollars, name = pays["in_flops"], pays["in_dollars"], pays["model"]
     optimal = f"the compute-optimal {show_count(pays['compute_optimal_n_params'])} of its loss"
