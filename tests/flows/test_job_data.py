@@ -14,8 +14,9 @@ from twobills.flows.accounts import account
 from twobills.flows.job_data import bytes_to_prepare, forget_tokens, job_corpus, prepare_tokens, tokens_root
 from twobills.flows.listener import Listener
 from twobills.flows.machine import MeasuredMachine
-from twobills.flows.planned_job import plan_job, planned_job_to_json
+from twobills.flows.planned_job import job_cores, plan_job, planned_job_to_json
 from twobills.flows.training_job import TrainedModel, run_job
+from twobills.jobs.device import pick_device, usable_cores
 from twobills.jobs.inference.weights import load_folder
 from twobills.ledger.store import Ledger
 from twobills.plan.local import PREPARE_BYTES_PER_S
@@ -130,3 +131,17 @@ def test_a_damaged_shard_is_one_line(job: TrainingJob, measured: MeasuredMachine
     shard.write_bytes(content)
     with pytest.raises(DataError, match=rf"{shard.name}: is damaged"):
         trained(job, measured, ledger)
+
+
+def test_training_of_a_tiny_named_shape_takes_one_core(job: TrainingJob) -> None:
+    """Where the shape is known before the machine is, and nothing is prepared by all cores."""
+    any_bytes = replace(job, data=replace(job.data, modality=Modality.BYTES))
+    corpus = job_corpus(any_bytes)
+    assert job_cores(any_bytes, corpus) == 1
+    assert job_cores(replace(any_bytes, model={}), corpus) is None
+    assert job_cores(job, job_corpus(job)) is None, "all cores learn a vocabulary"
+    large = {"n_layers": 4, "d_model": 256, "n_heads": 4, "n_kv_heads": 2, "d_ff": 704}
+    assert job_cores(replace(any_bytes, batch_size=8, seq_len=256, model=large), corpus) == usable_cores()
+    digits = TrainingJob(out=job.out, data=DataSpec.of(None, Modality.IMAGES))
+    assert job_cores(digits, job_corpus(digits)) == 1
+    assert pick_device(1).n_chips == 1

@@ -54,12 +54,14 @@ class MeasuredMachine:
     """The format in which its large products are fastest."""
 
 
-def find_machine(usd_per_chip_hour: float | None = None, processes: Processes | None = None) -> FoundMachine:
+def find_machine(
+    usd_per_chip_hour: float | None = None, processes: Processes | None = None, n_cores: int | None = None
+) -> FoundMachine:
     """This machine's device, catalogue row and price, the user's own price taking precedence.
 
-    For several processes the device is all of theirs together.
+    For several processes the device is all of theirs together. On a CPU one uses ``n_cores``, or all.
     """
-    device = processes.together if processes else pick_device()
+    device = processes.together if processes else pick_device(n_cores)
     chip = catalog.chip(chip_name(device))
     if usd_per_chip_hour is None:
         rates = rented(catalog.chip_price(chip.name))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from twobills.counts.params import count_params
+from twobills.counts.threads import useful_threads
 from twobills.flows.job_data import (
     AnyCorpus,
     bytes_per_token,
@@ -24,6 +25,7 @@ from twobills.flows.job_data import (
 from twobills.flows.listener import Listener
 from twobills.flows.machine import FoundMachine, MeasuredMachine, find_machine, machine_to_json, measure_machine
 from twobills.flows.training_task import TrainingTask, n_evaluations
+from twobills.jobs.device import usable_cores
 from twobills.laws.forms import Law
 from twobills.laws.published import published_law
 from twobills.ledger.store import Ledger
@@ -165,6 +167,20 @@ def plan_job(job: TrainingJob, corpus: AnyCorpus, machine: MeasuredMachine, *, s
         choices=choices,
         law=law,
     )
+
+
+def job_cores(job: TrainingJob, corpus: AnyCorpus) -> int | None:
+    """Cores that training can use on a CPU, where the job's shape is known before the machine is; None for all.
+
+    Of text it is all: a vocabulary is learnt by all of them.
+    """
+    job = fitted_job(job, corpus)
+    if not job.model or job.data.modality is Modality.TEXT:
+        return None
+    model = model_of_shape(job.model, vocab_size=vocab_size(job), max_seq_len=job.seq_len)
+    optimizer = job.training.get("optimizer", "muon")
+    size = {"batch_size": job.batch_size, "seq_len": job.seq_len, "accumulate": job.training.get("accumulate", 1)}
+    return useful_threads(model, usable_cores(), **size, optimizer=optimizer)
 
 
 def _n_steps(job: TrainingJob, corpus: AnyCorpus, step: StepForecast) -> int:

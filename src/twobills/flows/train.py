@@ -12,7 +12,7 @@ from twobills.flows.bills import bills_to_json
 from twobills.flows.job_data import AnyCorpus, job_corpus
 from twobills.flows.listener import Listener
 from twobills.flows.machine import FoundMachine, MeasuredMachine, find_machine, machine_to_json
-from twobills.flows.planned_job import measure_and_plan, model_to_json, plan_job
+from twobills.flows.planned_job import job_cores, measure_and_plan, model_to_json, plan_job
 from twobills.flows.run_folder import RunFolder, Stored, check_same
 from twobills.flows.training_job import run_job
 from twobills.flows.training_task import TrainingTask, task_from_json
@@ -70,7 +70,8 @@ def run_train(
             folder.clear()
             folder.store(run_id, job)
         listener.found("run", {"run_id": run_id, "ledger": str(ledger.path)})
-        found = measured.found if measured else find_machine(job.usd_per_chip_hour, processes)
+        n_cores = None if processes else job_cores(job, corpus)
+        found = measured.found if measured else find_machine(job.usd_per_chip_hour, processes, n_cores)
         _settle(found, folder, ledger, run_id)
         task = _task(job, corpus, stored, measured or found, folder, ledger, run_id, listener)
         trained = run_job(task, ledger, run_id, listener, folder)

@@ -37,11 +37,11 @@ class Device(NamedTuple):
         return self.torch_device.type == "cuda"
 
 
-def pick_device() -> Device:
-    """The first GPU, else all cores that this process may use."""
+def pick_device(n_cores: int | None = None) -> Device:
+    """The first GPU, else ``n_cores`` of the cores that this process may use, or all of them."""
     if torch.cuda.is_available():
         return _gpu(0)
-    cores = usable_cores()
+    cores = min(usable_cores(), n_cores or usable_cores())
     torch.set_num_threads(cores)
     return Device(torch.device("cpu"), cpu_name(), cores, usable_memory_bytes())
 
