@@ -1,4 +1,4 @@
-"""How many of a CPU's cores a training step can use: all, unless what its operators do is over before they are shared out.
+"""How many of a CPU's cores a training step can use: all, unless its operators are done before they are shared out.
 
 Every operator call of several threads begins and ends with all of them meeting. A call of a few million FLOPs takes one
 core some tens of microseconds, no longer than such a meeting: then further threads cost chip-seconds and gain nothing.
