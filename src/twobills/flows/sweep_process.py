@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -95,8 +96,8 @@ def _serve(sender: Connection, slot: Slot, function: Callable[..., Any], argumen
         value = TwobillsError("interrupted")
     except Exception as error:
         value = TwobillsError(f"{type(error).__name__}: {error}")
-    sender.send(value)
-    sender.close()
+    with suppress(BrokenPipeError):  # whoever asked is gone
+        sender.send(value)
     os._exit(0)  # taking PyTorch apart takes a second that nobody wants
 
 
