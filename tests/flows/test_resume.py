@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,18 +20,21 @@ import torch
 
 from tests.flows.train_and_die import train
 from twobills.errors import BudgetError, CheckpointError, RequestError, TwobillsError
+from twobills.flows import training_job
 from twobills.flows.listener import Listener, TrainingProgress
 from twobills.flows.run_folder import RunFolder
 from twobills.flows.train import Begin
 from twobills.flows.watching import read_rows
 from twobills.jobs.training.checkpoint import Checkpoints
 from twobills.jobs.training.guard import DivergedError, SpikeGuard
+from twobills.jobs.training.step import TrainingStep
+from twobills.ledger.journal import lose
 from twobills.ledger.record import Outcome, RecordKind
 from twobills.ledger.store import Ledger
 from twobills.specs.data import DataSpec
 from twobills.specs.job import TrainingJob
 from twobills.specs.limits import Limits
-from twobills.usage import Job, Phase
+from twobills.usage import Job, Phase, Usage
 
 N_STEPS = 24
 JOB = """
@@ -280,6 +284,89 @@ def test_other_data_than_the_checkpoint_was_taught_is_refused(
         train(mine, ledger)
     assert "\n" not in str(e.value)
     assert Checkpoints(RunFolder(mine.out).checkpoints).steps()[0] == 5
+
+
+def copied(corpus_folder: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in corpus_folder.iterdir():
+        (folder / path.name).write_text(path.read_text())
+    return folder
+
+
+def test_data_that_moved_is_the_same_data(
+    steps_job: TrainingJob, ledger: Ledger, tmp_path: Path, corpus_folder: Path, never_stopped: str
+) -> None:
+    mine = replace(steps_job, data=DataSpec.of(copied(corpus_folder, tmp_path / "texts")))
+    with pytest.raises(KeyboardInterrupt):
+        train(mine, ledger, listener=Remembers(stop_after=5))
+    (tmp_path / "texts").rename(tmp_path / "moved")
+    heard = Remembers()
+    document = train(replace(mine, data=DataSpec.of(tmp_path / "moved")), ledger, listener=heard)
+    assert heard.steps[0] == 6
+    assert document["model"]["digest"] == never_stopped
+    assert json.loads((mine.out.with_name("model.run") / "run.json").read_text())["data_paths"] == [
+        str(tmp_path / "texts")
+    ], "for information"
+
+
+def test_other_data_is_refused_before_there_is_a_checkpoint_too(
+    steps_job: TrainingJob, ledger: Ledger, tmp_path: Path, corpus_folder: Path
+) -> None:
+    mine = replace(steps_job, data=DataSpec.of(copied(corpus_folder, tmp_path / "texts")))
+    killed(mine, ledger)
+    for path in (tmp_path / "texts").iterdir():
+        path.write_text(path.read_text().replace("value", "other_name"))
+    with pytest.raises(RequestError, match=r"^data=.* is not what the run in .* was begun with .*--restart") as raised:
+        train(mine, ledger)
+    assert "\n" not in str(raised.value)
+
+
+def killed(job: TrainingJob, ledger: Ledger) -> str:
+    """A run that ended in its fourth step, before any checkpoint; its id."""
+    with pytest.MonkeyPatch.context() as patch:
+        step, calls = TrainingStep.__call__, iter(range(100))
+
+        def dies(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) == 3:
+                raise TwobillsError("killed")
+            return step(*args, **kwargs)
+
+        patch.setattr(TrainingStep, "__call__", dies)
+        with pytest.raises(TwobillsError, match="killed"):
+            train(replace(job, checkpoint_every_s=1e9), ledger)
+    assert not Checkpoints(RunFolder(job.out).checkpoints).steps()
+    return ledger.run_ids()[0]
+
+
+def test_tokens_that_are_taken_up_were_not_made_in_vain(
+    steps_job: TrainingJob, ledger: Ledger, never_stopped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the first checkpoint: the steps are lost, what the tokens took is not; without them it is."""
+    run_id = killed(steps_job, ledger)
+    before = phases(ledger, run_id)[Phase.PRETRAIN]
+    losses: list[Usage] = []
+
+    def noting(ledger: Ledger, run_id: str, *args: Any, **kwargs: Any) -> None:
+        lose(ledger, run_id, *args, **kwargs)
+        losses.append(ledger.measured_bills(run_id)[Job.TRAINING].usage)
+
+    monkeypatch.setattr(training_job, "lose", noting)
+    assert train(steps_job, ledger)["model"]["digest"] == never_stopped
+    kept, lost = (losses[0].phases[phase] for phase in (Phase.PRETRAIN, Phase.LOST))
+    assert kept.tokens == kept.flops == 0, "no step is kept"
+    assert lost.flops == before.flops > 0
+    assert kept.chip_s > 0
+    assert kept.chip_s + lost.chip_s == pytest.approx(before.chip_s)
+    used = phases(ledger, run_id)
+    assert used[Phase.PRETRAIN].tokens == N_STEPS * 2 * 64
+
+
+def test_tokens_that_are_gone_were_made_in_vain(steps_job: TrainingJob, ledger: Ledger) -> None:
+    run_id = killed(steps_job, ledger)
+    before = phases(ledger, run_id)[Phase.PRETRAIN]
+    shutil.rmtree(RunFolder(steps_job.out).data)
+    train(steps_job, ledger)
+    assert phases(ledger, run_id)[Phase.LOST].chip_s >= before.chip_s * 0.999
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(

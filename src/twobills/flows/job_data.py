@@ -103,12 +103,22 @@ def heldout_tokens(job: TrainingJob, corpus: AnyCorpus) -> float:
     return reading_tokens(corpus) if isinstance(corpus, ImageCorpus) else corpus.heldout_bytes / bytes_per_token(job)
 
 
+def tokens_are_kept(job: TrainingJob, corpus: AnyCorpus) -> bool:
+    """Whether tokens that were made before will be taken; those of images never lie on a disk."""
+    if isinstance(corpus, ImageCorpus):
+        return False
+    return is_tokenised(corpus, tokens_root(job), vocab_size=job.vocab_size)
+
+
 def bytes_to_prepare(job: TrainingJob, corpus: AnyCorpus) -> float:
     """Bytes that must go through the tokenizer: none if the tokens are there, or if bytes or pixels are the tokens."""
     if isinstance(corpus, ImageCorpus):
         return 0.0
-    there = is_tokenised(corpus, tokens_root(job), vocab_size=job.vocab_size)
-    return 0.0 if there or job.data.modality is Modality.BYTES else corpus.training_bytes + corpus.heldout_bytes
+    return (
+        0.0
+        if tokens_are_kept(job, corpus) or job.data.modality is Modality.BYTES
+        else corpus.training_bytes + corpus.heldout_bytes
+    )
 
 
 def prepare_tokens(job: TrainingJob, corpus: AnyCorpus, listener: Listener) -> TokenSet:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
+from twobills.errors import LedgerError
 from twobills.flows.accounts import Readings
+from twobills.ledger.journal import n_readings
 from twobills.ledger.store import Ledger
 from twobills.meter.meter import Meter
 from twobills.money.bill import price
@@ -27,6 +30,16 @@ class RunAccount(NamedTuple):
         bills = self.ledger.measured_bills(self.run_id)
         before = bills[Job.TRAINING].usage if Job.TRAINING in bills else Usage(job=Job.TRAINING, origin=Origin.MEASURED)
         return lambda: before + self.meter.usage()
+
+    def settled_readings(self) -> int:
+        """How many readings the run has, once all that was metered until now belongs to one.
+
+        What cannot be written now is written later, and counts as after them.
+        """
+        with suppress(LedgerError):
+            self.meter.rest()
+            self.written.flush()
+        return n_readings(self.ledger, self.run_id)
 
     def price(self, usage: Usage) -> float:
         """Dollars, at the run's rates."""

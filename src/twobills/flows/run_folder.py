@@ -1,6 +1,7 @@
 """The working folder of a training run, ``OUT.run`` beside the model folder ``OUT``: what a resume needs, and metrics.
 
     run.json       the run's id, what it is of, and what was decided before its first step
+    prepared.json  which tokens it learns from, and how much of the bill made them
     choices.json   how its first process chose to compute a step, by timing
     checkpoints/   the newest two
     metrics.jsonl  one line per step
@@ -28,7 +29,7 @@ from twobills.ledger.journal import Journal
 from twobills.meter.clock import process_age_s
 from twobills.specs.job import TrainingJob
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Stored(NamedTuple):
@@ -40,6 +41,15 @@ class Stored(NamedTuple):
     """What was decided; None if the process died before."""
 
 
+class Prepared(NamedTuple):
+    """What ``prepared.json`` says."""
+
+    digest: str
+    """Of the tokens."""
+    n_readings: int
+    """Of the bill, until there were tokens."""
+
+
 class RunFolder:
     """The folder of the run that writes its model to ``out``."""
 
@@ -48,7 +58,7 @@ class RunFolder:
         self.checkpoints, self.data = self.path / "checkpoints", self.path / "data"
         self.metrics, self.processes = self.path / "metrics.jsonl", self.path / "processes"
         self._run, self._result = self.path / "run.json", self.path / "result.json"
-        self._choices = self.path / "choices.json"
+        self._choices, self._prepared = self.path / "choices.json", self.path / "prepared.json"
         self.journal: Journal | None = None
         """This process's; None where nobody resumes."""
 
@@ -81,7 +91,14 @@ class RunFolder:
 
     def store(self, run_id: str, job: TrainingJob, task: Mapping[str, Any] | None = None) -> None:
         """Says what is run here, whole or not at all."""
-        document = {"format": _FORMAT, "run_id": run_id, "identity": job.identity(), "task": task}
+        paths = [source.path and str(source.path) for source in job.data.sources]  # for people: data may have moved
+        document = {
+            "format": _FORMAT,
+            "run_id": run_id,
+            "identity": job.identity(),
+            "data_paths": paths,
+            "task": task,
+        }
         _write(self._run, document)
 
     def chosen(self, choices: Mapping[str, int]) -> Mapping[str, int]:
@@ -90,6 +107,15 @@ class RunFolder:
         if kept is None:
             _write(self._choices, choices)
         return choices if kept is None else kept
+
+    def prepared(self) -> Prepared | None:
+        """What the run's data turned out to be, None if no process got so far."""
+        document = _read(self._prepared)
+        return None if document is None else Prepared(**document)
+
+    def keep_prepared(self, prepared: Prepared) -> None:
+        """Says what the run's data is, once it is tokens."""
+        _write(self._prepared, prepared._asdict())
 
     def result(self) -> dict[str, Any] | None:
         """The document of the run that was done here, None if it is not done."""
@@ -101,7 +127,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Makes room for a new run: all goes but the data, which may serve again, and the journals of the dead."""
-        for path in (self._result, self._run, self._choices, self.metrics):
+        for path in (self._result, self._run, self._choices, self._prepared, self.metrics):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 

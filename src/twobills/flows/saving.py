@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
 
-from twobills.errors import LedgerError
 from twobills.flows.run_account import RunAccount
 from twobills.jobs.training.checkpoint import Checkpoint, Checkpoints, check_identity
 from twobills.jobs.training.loop import Trainer
-from twobills.ledger.journal import n_readings
 
 MAX_COST_FRAC = 0.02
 """Of the time: the interval is stretched until writing takes no more."""
@@ -45,11 +42,7 @@ class Saver:
     def save(self) -> None:
         """Writes one of the step that the trainer has done; all that was metered until now belongs to it."""
         start_s = time.monotonic()
-        with suppress(LedgerError):  # what cannot be written now is written later, and counts as after this one
-            self._account.meter.rest()
-            self._account.written.flush()
-        n = n_readings(self._account.ledger, self._account.run_id)
-        notes = {**self._trainer.notes(), "n_readings": n, "random": _random()}
+        notes = {**self._trainer.notes(), "n_readings": self._account.settled_readings(), "random": _random()}
         self._checkpoints.save(self._trainer.n_done, self._trainer.tensors(), identity=self._identity, notes=notes)
         self._last_s = time.monotonic()
         self.cost_s, self.newest_step = self._last_s - start_s, self._trainer.n_done

@@ -1,8 +1,9 @@
 """The first job, as it was planned: tokenizer, training, held-out quality, frozen folder, all under the meter.
 
 The meter starts with the process where its age is known, else with the tokenizer, so preparing the data is on the
-training bill. A run that is gone on with prepares its data again, takes up the newest checkpoint, and is from there on
-the run that never stopped; until then its time is ``lost``.
+training bill. A run that is gone on with takes up its tokens and the newest checkpoint, and is from there on the run
+that never stopped; until then its time is ``lost``. Tokens that are taken up were not made in vain: what they took
+stays on the bill as it was, even if no checkpoint followed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 import torch
 
 from twobills.counts.flops import MFU_CONVENTION, train_flops_per_token
+from twobills.errors import RequestError
 from twobills.flows.accounts import readings
 from twobills.flows.job_data import (
     beside_the_model,
@@ -24,10 +26,11 @@ from twobills.flows.job_data import (
     measure_quality,
     prepare_tokens,
     seen_epochs,
+    tokens_are_kept,
 )
 from twobills.flows.listener import Listener
 from twobills.flows.run_account import RunAccount
-from twobills.flows.run_folder import RunFolder
+from twobills.flows.run_folder import Prepared, RunFolder
 from twobills.flows.saving import Saver, same_bits
 from twobills.flows.training_steps import Stepping
 from twobills.flows.training_task import TrainingTask
@@ -75,21 +78,24 @@ def run_job(
 
     With an open ``folder`` the run can be gone on with: checkpoints are taken, and it begins at the newest there is.
     """
-    checkpoint, age_s, found = None, 0.0, task.found
+    checkpoint, age_s, found, kept = None, 0.0, task.found, 0
     if folder:
         checkpoint, age_s = Checkpoints(folder.checkpoints).newest(listener.stage), process_age_s()
-        since, step = (checkpoint.notes["n_readings"], checkpoint.step) if checkpoint else (0, 0)
+        if (prepared := folder.prepared()) and tokens_are_kept(task.job, task.corpus):
+            kept = prepared.n_readings
+        since, step = (checkpoint.notes["n_readings"], checkpoint.step) if checkpoint else (kept, 0)
         lose(ledger, run_id, found.rates, since=since, step=step)
+    again = bool(checkpoint or kept)
     meter = Meter(
         Job.TRAINING,
         n_chips=found.device.n_chips,
         power=found.power_reader(age_s),
-        resting=Phase.LOST if checkpoint else Phase.PRETRAIN,
+        resting=Phase.LOST if again else Phase.PRETRAIN,
         age_s=age_s,
     )
     with readings(ledger, run_id, meter, found.rates, folder.journal if folder else None) as written:
         account = RunAccount(ledger, run_id, meter, written, found.rates)
-        return _Training(task, folder, account, listener, checkpoint).run()
+        return _Training(task, folder, account, listener, checkpoint, again=again).run()
 
 
 class _Training:
@@ -102,17 +108,21 @@ class _Training:
         account: RunAccount,
         listener: Listener,
         checkpoint: Checkpoint | None,
+        *,
+        again: bool,
     ) -> None:
         self._task, self._account, self._listener = task, account, listener
         self._resumable, self._folder = folder is not None, folder or RunFolder(task.job.out)
         self._meter, self._corpus, self._spec = account.meter, task.corpus, task.training
-        self._checkpoint, self._spent = checkpoint, account.spending()
+        self._checkpoint, self._again, self._spent = checkpoint, again, account.spending()
 
     def run(self) -> TrainedModel:
         listener, task = self._listener, self._task
         listener.stage("Turning the data into tokens, where that has not been done")
-        with self._meter.phase(Phase.LOST if self._checkpoint else Phase.PRETRAIN):
+        with self._meter.phase(Phase.LOST if self._again else Phase.PRETRAIN):
             tokens = self._prepare()
+        if self._resumable and not self._checkpoint:  # a checkpoint knows its data itself
+            self._check_data(tokens)
         data = data_to_json(self._corpus, tokens)
         listener.found("data", data)
         memory = None if task.found.processes else PeakMemory(task.found.device)
@@ -149,6 +159,17 @@ class _Training:
 
     def _prepare(self) -> TokenSet:
         return prepare_tokens(self._task.job, self._corpus, self._listener)
+
+    def _check_data(self, tokens: TokenSet) -> None:
+        """Remembers the data of the run; raises RequestError if it was begun with other data."""
+        then = self._folder.prepared()
+        if then and then.digest != tokens.digest:
+            raise RequestError(
+                f"data={self._corpus.name}: is not what the run in {self._folder.path} was begun with (tokens "
+                f"{tokens.digest[:12]}, then {then.digest[:12]}); put that back, or begin again with --restart"
+            )
+        if not self._again:
+            self._folder.keep_prepared(Prepared(digest=tokens.digest, n_readings=self._account.settled_readings()))
 
     def _trainer(self) -> Trainer:
         network = Decoder(self._task.model)

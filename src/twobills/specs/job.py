@@ -146,6 +146,8 @@ class TrainingJob:
         tables: dict[str, Mapping[str, Any]] = {name: same.pop(name) for name in ("model", "training")}
         tables["model"] = said(tables["model"])
         tables["data"] = asdict(same.pop("data"))
+        for source in tables["data"]["sources"]:
+            del source["path"]  # data may move: what it is, its tokens' digest says
         for name, table in tables.items():
             same |= {f"{name}.{key}": value for key, value in table.items() if key not in (*HOW_KEYS, "cache")}
         return {key: str(value) for key, value in same.items()}
