@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.image import imread
 
 from tests.flows.folder_of_images import write_images
 from twobills.errors import DataError, RequestError
@@ -67,6 +69,30 @@ def test_a_folder_of_images_is_trained_classified_and_drawn(
     assert bright is not None
     assert dark.max() < 4 <= bright.min()
     assert [answer["completion_tokens"] for answer in answers] == [20, 20]
+    asked = GenerateRequest(
+        folder=job.out,
+        prompt="dark",
+        max_tokens=None,
+        temperature=0.5,
+        seed=0,
+        usd_per_chip_hour=None,
+        out=tmp_path / "dark.png",
+    )
+    heard: list[str] = []
+    drawn = generate(asked, ledger, heard.append)
+    assert not heard
+    assert drawn["image"]["levels"] == dark.tolist(), "a class by its name, and one whole image"
+    pixels = imread(tmp_path / "dark.png")
+    height, width, _ = dark.shape
+    n = pixels.shape[0] // height
+    assert pixels[::n, ::n, 0] == pytest.approx(dark[:, :, 0] / 7, abs=1 / 255)
+    assert pixels.shape[1] == n * width
+    half = generate(replace(asked, max_tokens=3, out=None), ledger, heard.append)
+    assert half["image"] is None
+    assert "20 pixels" in half["image_reason"]
+    for out, message in (("dark.jpg", "must end in .png"), ("nowhere/dark.png", "its folder must be there")):
+        with pytest.raises(RequestError, match=message):
+            generate(replace(asked, out=tmp_path / out), ledger, heard.append)
     with pytest.raises(RequestError, match="'cat' is none of this model's 11 words"):
         generate(
             GenerateRequest(folder=job.out, prompt="cat", max_tokens=2, temperature=0, seed=0, usd_per_chip_hour=None),

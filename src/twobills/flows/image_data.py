@@ -23,6 +23,7 @@ from twobills.jobs.data.tokenise import TokenSet
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.training.likelihood import ImageEvaluation, classified, evaluate_images, readings
+from twobills.specs.data import Modality
 from twobills.specs.workload import Workload
 
 IMAGE_SHAPE: Mapping[str, int] = {
@@ -62,6 +63,14 @@ def image_tokens(corpus: ImageCorpus) -> TokenSet:
     stream = MemoryStream(windows, name=corpus.name)
     size = training.levels.nbytes
     return TokenSet(Path(), codec, named, digest, (stream,), list(heldout), len(training.labels), size)
+
+
+def codec_of_model(manifest: Mapping[str, Any] | None) -> RasterCodec | None:
+    """How a frozen model writes images, by its manifest; None if it is none of images, or not ours."""
+    data = ((manifest or {}).get("lineage") or {}).get("data") or {}
+    if data.get("modality") != Modality.IMAGES:
+        return None
+    return RasterCodec((data["height"], data["width"], data["n_channels"]), data["n_levels"], data["classes"])
 
 
 def image_plan_note(name: str, shape: Mapping[str, Any], *, ends_early: bool) -> str | None:

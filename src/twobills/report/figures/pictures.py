@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from twobills.report.figures.style import MUTED, accent, add_axes, house_style, new_figure, title, to_svg
+from twobills.report.picture import sheet
 from twobills.usage import Job
 
 WIDTH = 640.0
@@ -26,7 +25,6 @@ _GAP = 0.08
 _APART = 0.5
 """Between what is real and what is drawn, in cells."""
 _LONGEST_NAME = 14
-_Sheet = npt.NDArray[np.uint8]
 
 
 def pictures_figure(pictures: Mapping[str, Any] | None) -> str | None:
@@ -71,15 +69,8 @@ def _place(
     if image is None:
         return
     extent = (at[0], at[0] + 1, at[1] + down, at[1])
-    axes.imshow(_sheet(image, pictures["n_levels"]), extent=extent, interpolation="none", aspect="auto")
+    axes.imshow(sheet(image, pictures["n_levels"]), extent=extent, interpolation="none", aspect="auto")
     axes.autoscale(False)
-
-
-def _sheet(image: Sequence[Any], n_levels: int) -> _Sheet:
-    """Levels (height, width, channels) as red, green and blue of 0 to 255."""
-    levels = np.array(image, np.float32)
-    values = np.rint(levels * (255 / (n_levels - 1))).astype(np.uint8)
-    return np.broadcast_to(values, (*values.shape[:2], 3))
 
 
 def _short(name: str) -> str:
