@@ -18,7 +18,7 @@ def sweep_laws(
     data: Annotated[
         Path | None, typer.Option(help="A file or folder to learn from; none: the standard library's source.")
     ] = None,
-    budgets: Annotated[str, typer.Option(help="Training FLOPs of each curve, ascending.")] = "1e12,3e12,1e13,3e13",
+    budgets: Annotated[str, typer.Option(help="Training FLOPs of each curve, ascending.")] = "2e12,5e12,1.4e13,4e13",
     sizes: Annotated[int, typer.Option(help="Sizes at each budget, before a curve without a minimum gets more.")] = 5,
     vocab_size: Annotated[int, typer.Option(help="Of the one tokenizer of all cells.")] = 512,
     seq_len: Annotated[int, typer.Option(help="Tokens of a window.")] = 128,

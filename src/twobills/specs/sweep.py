@@ -12,7 +12,8 @@ from twobills.specs.limits import Limits
 
 MIN_SIZES = 4
 """Fewer sizes show no minimum: a parabola through three cannot be contradicted."""
-BUDGETS_FLOPS = (1e12, 3e12, 1e13, 3e13)
+BUDGETS_FLOPS = (2e12, 5e12, 1.4e13, 4e13)
+"""About an hour of one CPU core in all, extensions included."""
 _APART = 1.25
 """Budgets closer than this factor are one IsoFLOP curve to the fit, or nearly so."""
 _FREE = ("out", "workers", "limits", "max_cells", "usd_per_chip_hour")
