@@ -27,7 +27,7 @@ class TrainingSpec:
     """``muon``: Muon for the layers' matrices and AdamW for the rest; ``adamw``: AdamW for all."""
     lr: float = 6e-3
     """Peak learning rate of AdamW."""
-    muon_lr: float = 0.02
+    muon_lr: float = 0.01
     """Peak learning rate of Muon."""
     weight_decay: float = 0.1
     warmup_frac: float = 0.03
