@@ -23,6 +23,7 @@ from twobills.flows.sweep_cells import make_tokens, measure, slots, train_cell
 from twobills.flows.sweep_folder import Row, SweepFolder
 from twobills.flows.sweep_forecast import observe, predict
 from twobills.flows.sweep_process import Child, Slot, any_ended
+from twobills.jobs.data.sources import find_source
 from twobills.ledger.store import Ledger
 from twobills.plan.sweep import C_CONVENTION, N_CONVENTION, Cell, curve_side, first_cells, next_cell, open_side, runs_of
 from twobills.plan.sweep_bill import Foreseen, expected_to_json, foresee
@@ -53,6 +54,8 @@ def run_sweep(
     """
     for budget in spec.budgets_flops:
         first_cells(spec, budget)  # said before anything is begun
+    for source in spec.data.sources:
+        find_source(source)  # likewise
     with SweepFolder(spec.out).opened() as folder:
         kept, stored = Ledger(ledger), folder.begun(spec)
         settings = {"out": str(spec.out), "resumed": bool(stored), **spec.identity()}

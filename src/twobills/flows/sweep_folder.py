@@ -65,7 +65,11 @@ class SweepFolder:
         for key in sorted(ours.keys() | stored["identity"].keys()):
             then, now = stored["identity"].get(key), ours.get(key)
             if then != now:
-                raise RequestError(f"{key}={now}: the sweep in {self.path} was begun with {then}; choose another --out")
+                option = spec.option(key)
+                words = (option, "other data") if key == "data" else (f"{option} {now}", then)
+                raise RequestError(
+                    f"{words[0]}: the sweep in {self.path} was begun with {words[1]}; choose another --out"
+                )
         return stored
 
     def begin(self, spec: SweepSpec, facts: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -18,6 +18,8 @@ _APART = 1.25
 """Budgets closer than this factor are one IsoFLOP curve to the fit, or nearly so."""
 _FREE = ("out", "workers", "limits", "max_cells", "usd_per_chip_hour")
 """What a resume may change: it decides no cell's result."""
+_OPTIONS = {"budgets_flops": "--budgets", "n_sizes": "--sizes"}
+"""The fields whose options have other names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,11 @@ class SweepSpec:
             raise RequestError(f"--max-cells {self.max_cells}: must be at least 1")
         if self.usd_per_chip_hour is not None and not 0 <= self.usd_per_chip_hour < math.inf:
             raise RequestError(f"--usd-per-chip-hour {self.usd_per_chip_hour}: must be a number of dollars, 0 or more")
+
+    @staticmethod
+    def option(name: str) -> str:
+        """The option that gives a field."""
+        return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
     def identity(self) -> dict[str, str]:
         """What makes it this sweep and no other, as text."""
