@@ -379,7 +379,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_checkpoint(
 
     monkeypatch.setattr(SpikeGuard, "__call__", diverge)
     monkeypatch.setattr("twobills.flows.saving.MAX_COST_FRAC", 0.99)
-    with pytest.raises(DivergedError, match=r"^step 8: the loss is nan; lower lr=0\.006 or muon_lr=0\.02") as raised:
+    with pytest.raises(DivergedError, match=r"^step 8: the loss is nan; lower lr=0\.006 or muon_lr=0\.01") as raised:
         train(steps_job, ledger)
     assert "\n" not in str(raised.value)
     steps = Checkpoints(RunFolder(steps_job.out).checkpoints).steps()
