@@ -13,12 +13,13 @@ pytest.importorskip("scipy", reason="fits need SciPy, the extra [fit]")
 
 from tests.machines import RATES, machine
 from twobills.errors import TwobillsError
-from twobills.flows import sweep as flow
+from twobills.flows import sweep, sweep_runner
 from twobills.flows.machine import FoundMachine, MeasuredMachine
 from twobills.flows.run_folder import RunFolder
 from twobills.flows.sweep_cells import cell_job
 from twobills.flows.sweep_process import Slot
 from twobills.jobs.device import pick_device
+from twobills.jobs.training.guard import DivergedError
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
 from twobills.money.bill import price
@@ -37,11 +38,15 @@ def true_loss(n_params: float, n_tokens: float) -> float:
 
 
 class Trained:
-    """In place of processes: every cell is done at once, and counted; ``dies_after`` so many, we are interrupted."""
+    """In place of processes: every cell is done at once, and counted.
+
+    ``dies_after`` so many, we are interrupted; those of ``diverges`` have no loss.
+    """
 
     def __init__(self, loss: Callable[[float, float], float] = true_loss) -> None:
         self.cells: list[Cell] = []
         self.loss, self.dies_after, self.fails_at = loss, 1000, ""
+        self.diverges: Callable[[Cell], bool] = lambda _: False
         self.before_last: list[bool] = []
 
     def child(self, function: Callable[..., Any], arguments: Sequence[Any], slot: Slot) -> Any:
@@ -60,6 +65,11 @@ class Trained:
         measured = Usage(job=Job.TRAINING, origin=Origin.MEASURED, phases={Phase.PRETRAIN: usage})
         cell_run = ledger.start("train", {"sweep": run_id, "data": "a corpus"})
         ledger.reading(cell_run, measured, RATES)
+        if self.diverges(cell):
+            with RunFolder(job.out).opened() as folder:
+                folder.store(cell_run, job)
+            ledger.end(cell_run, Outcome.FAILED, "diverged")
+            raise DivergedError("step 3: the loss is nan; lower lr=0.01 or muon_lr=0.02, or look at the batch")
         bill = price(measured, RATES).to_json()
         result = {
             "model": {"n_params": cell.n_params, "vocab_size": spec.vocab_size},
@@ -82,8 +92,7 @@ class _Ended:
 
     def result(self) -> Any:
         if self._name == "measure":
-            found = FoundMachine(device=pick_device()._replace(n_chips=1), chip=catalog.chip("cpu-core"), rates=RATES)
-            return MeasuredMachine(found=found, spec=machine(), dtype=DType.BF16), {"name": "stated"}
+            return stated()
         if self._name == "make_tokens":
             return {"n_heldout_tokens": 1000}
         self._trained.train(*self._arguments)
@@ -93,9 +102,16 @@ class _Ended:
         pass
 
 
+def stated(*_: Any) -> tuple[MeasuredMachine, dict[str, Any]]:
+    """In place of seconds of measurement."""
+    found = FoundMachine(device=pick_device()._replace(n_chips=1), chip=catalog.chip("cpu-core"), rates=RATES)
+    return MeasuredMachine(found=found, spec=machine(), dtype=DType.BF16), {"name": "stated"}
+
+
 def swept(monkeypatch: pytest.MonkeyPatch) -> Trained:
     """From now on sweeps train nothing."""
     fake = Trained()
-    monkeypatch.setattr(flow, "Child", fake.child)
-    monkeypatch.setattr(flow, "any_ended", lambda children: children[:1])
+    for module in (sweep, sweep_runner):
+        monkeypatch.setattr(module, "Child", fake.child)
+    monkeypatch.setattr(sweep_runner, "any_ended", lambda children: children[:1])
     return fake

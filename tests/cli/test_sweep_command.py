@@ -127,6 +127,16 @@ def test_json_is_one_document_and_tables_say_the_same(command: Command, trained:
     assert len(trained.cells) == len(document["cells"]), "nothing was run again"
 
 
+def test_a_cell_that_diverges_is_a_line_and_a_row_and_ends_nothing(command: Command, trained: Trained) -> None:
+    trained.diverges = lambda cell: cell.name == "c1e+12-d64-l2"
+    status, out, err = command(*QUICK, "--json")
+    assert status == 0
+    assert err.count("diverged (step 3: the loss is nan)") == 1
+    document = json.loads(out, parse_constant=pytest.fail)
+    assert [row["reason"] for row in document["cells"] if row["loss"] is None] == ["step 3: the loss is nan"]
+    assert "Diverged" in command(*QUICK)[1]
+
+
 def test_a_limit_ends_it_with_status_3_and_one_line(command: Command, trained: Trained) -> None:
     status, _, err = command(*QUICK, "--json", "--max-cells", "3")
     assert status == 3

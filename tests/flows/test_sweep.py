@@ -6,23 +6,29 @@ Most of it with cells that train nothing: their losses come from a law that is k
 from __future__ import annotations
 
 import csv
+import json
+import math
 import os
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.swept import TRUTH, Trained, swept
-from twobills.errors import BudgetError, RequestError, TwobillsError
+from tests.swept import TRUTH, Trained, stated, swept
+from twobills.errors import BudgetError, DataError, RequestError, TwobillsError
 from twobills.flows import sweep as flow
+from twobills.flows import sweep_runner
 from twobills.flows.laws_fit import FitRequest
 from twobills.flows.laws_runs import csv_runs, ledger_runs
 from twobills.flows.listener import Listener
+from twobills.flows.sweep_cells import train_cell
 from twobills.flows.sweep_process import Child, Slot
+from twobills.jobs.training.guard import DivergedError, SpikeGuard
 from twobills.ledger.record import Outcome, RecordKind
 from twobills.ledger.store import Ledger
+from twobills.plan.sweep import Cell
 from twobills.specs.data import DataSpec
 from twobills.specs.limits import Limits
 from twobills.specs.sweep import SweepSpec
@@ -30,6 +36,16 @@ from twobills.usage import Job
 
 BUDGETS = (1e12, 3e12, 1e13)
 QUICK = FitRequest(n_bootstraps=20)
+DIVERGING = 32
+"""Its ``d_model``, of the real sweep."""
+
+
+class Told(Listener):
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
 
 
 @pytest.fixture
@@ -147,13 +163,97 @@ def test_laws_fit_reads_the_table_and_the_ledger_alike(spec: SweepSpec, tmp_path
         assert sorted(getattr(table, name)) == pytest.approx(sorted(getattr(kept, name)))
 
 
-def failing(words: str) -> None:
-    raise RequestError(words)
+DIVERGES: dict[str, Callable[[Cell], bool]] = {
+    "in the middle": lambda cell: cell.name == "c3e+12-d64-l2",
+    "at the edge": lambda cell: cell.name == "c1e+12-d32-l2",
+    "all sizes of the smallest budget": lambda cell: cell.budget_flops == BUDGETS[0],
+    "all sizes of the largest budget": lambda cell: cell.budget_flops == BUDGETS[-1],
+}
 
 
-def test_a_childs_mistake_is_ours_to_tell_and_its_death_too() -> None:
-    with pytest.raises(RequestError, match="no such thing"):
-        Child(failing, ("no such thing",), Slot(0)).result()
+@pytest.mark.parametrize("where", DIVERGES)
+def test_a_cell_that_diverges_is_told_and_billed_and_the_law_is_fitted_to_the_others(
+    spec: SweepSpec, trained: Trained, tmp_path: Path, where: str
+) -> None:
+    trained.diverges = DIVERGES[where]
+    found = flow.run_sweep(spec, tmp_path / "l.sqlite", Listener(), fit=QUICK)
+    json.dumps(found, allow_nan=False)
+    diverged = [row for row in found["cells"] if row["loss"] is None]
+    assert len(diverged) == found["measured"]["n_diverged"] == sum(map(trained.diverges, trained.cells)) > 0
+    assert {row["reason"] for row in diverged} == {"step 3: the loss is nan"}
+    assert all(row["reason"] is None for row in found["cells"] if row["loss"] is not None)
+    ledger = Ledger(tmp_path / "l.sqlite")
+    for row in diverged:
+        assert row["usd"] == ledger.measured_bills(row["run_id"])[Job.TRAINING].total_usd > 0
+    assert found["measured"]["total_usd"] == pytest.approx(sum(row["usd"] for row in found["cells"]))
+    assert found["fit"]["n_runs"] == len(found["cells"]) - len(diverged)
+    assert found["fit"]["parameters"]["E"] == pytest.approx(TRUTH["E"], abs=0.03)
+    if seen := found["result"]["parabola"]:
+        assert found["prediction"]["surface"]["loss"]["value"] == pytest.approx(seen["loss"], abs=0.03)
+    assert found["fit"]["n_runs"] == len(csv_runs(spec.out / "runs.csv")) == len(ledger_runs(ledger))
+
+
+def test_sizes_that_are_left_tell_their_budgets_minimum_and_none_at_all_tells_why(
+    spec: SweepSpec, trained: Trained, tmp_path: Path
+) -> None:
+    trained.diverges = lambda cell: cell.budget_flops == BUDGETS[0] or cell.name == "c3e+12-d64-l2"
+    told = Told()
+    found = flow.run_sweep(spec, tmp_path / "l.sqlite", told, fit=QUICK)
+    none, some, whole = found["curves"]
+    assert (none["lowest_run"], none["parabola"], none["minimum"]) == (None, None, "unclear")
+    assert none["reason"] == "all sizes diverged"
+    assert some["minimum"] == whole["minimum"] == "within"
+    assert [words for words in told.stages if "no minimum" in words] == [
+        "At 1e+12 FLOPs no minimum was found: all 5 sizes diverged"
+    ]
+
+
+@pytest.mark.parametrize("where", DIVERGES)
+def test_a_cell_that_diverged_is_not_trained_again(
+    spec: SweepSpec, trained: Trained, tmp_path: Path, where: str
+) -> None:
+    trained.diverges = DIVERGES[where]
+    ledger = tmp_path / "l.sqlite"
+    for n in (4, 9, 13):
+        trained.dies_after = n
+        with pytest.raises(KeyboardInterrupt):
+            flow.run_sweep(spec, ledger, Listener(), fit=QUICK)
+        assert len(rows(spec)) == n
+    trained.dies_after = 1000
+    found = flow.run_sweep(spec, ledger, Listener(), fit=QUICK)
+    names = [cell.name for cell in trained.cells]
+    again = flow.run_sweep(spec, ledger, Listener(), fit=QUICK)
+    assert len(trained.cells) == len(names) == len(set(names)) == found["measured"]["n_cells"]
+    assert again["cells"] == found["cells"]
+    assert again["fit"]["parameters"] == found["fit"]["parameters"]
+
+
+def test_where_all_diverges_the_sweep_ends_with_a_table_and_no_law(
+    spec: SweepSpec, trained: Trained, tmp_path: Path
+) -> None:
+    trained.diverges = lambda _: True
+    found = flow.run_sweep(spec, tmp_path / "l.sqlite", Listener(), fit=QUICK)
+    json.dumps(found, allow_nan=False)
+    assert len(rows(spec)) == len(trained.cells) == 15, "beyond sizes that diverge no other is tried"
+    assert found["prediction"]["surface"] is None
+    assert found["result"]["reason"] == "all sizes diverged"
+    assert found["fit"] == {"parameters": None, "reason": "0 of 15 cells have a loss: a law takes at least 4"}
+    with pytest.raises(DataError, match="0 runs: a law takes at least 4"):
+        csv_runs(spec.out / "runs.csv")
+
+
+def failing(error: type[TwobillsError], words: str) -> None:
+    raise error(words)
+
+
+@pytest.mark.parametrize("error", [RequestError, DivergedError])
+def test_a_childs_mistake_is_ours_to_tell(error: type[TwobillsError]) -> None:
+    with pytest.raises(TwobillsError, match="no such thing") as raised:
+        Child(failing, (error, "no such thing"), Slot(0)).result()
+    assert type(raised.value) is error
+
+
+def test_a_childs_death_is_ours_to_tell() -> None:
     with pytest.raises(TwobillsError, match="died"):
         Child(os_exit, (), Slot(0)).result()
 
@@ -162,29 +262,50 @@ def os_exit() -> None:
     os._exit(9)
 
 
-def test_a_real_sweep_of_two_tiny_budgets(tmp_path: Path, corpus_folder: Path) -> None:
+def train_all_but_one(spec: SweepSpec, cell: Cell, *others: Any) -> dict[str, Any]:
+    """In a cell's process: the real training, in which one size's loss becomes NaN."""
+    if cell.model.d_model == DIVERGING:
+        judge, calls = SpikeGuard.__call__, iter(range(100))
+
+        def diverge(guard: SpikeGuard, loss: float, grad_norm: float) -> bool:
+            return judge(guard, math.nan if next(calls) == 5 else loss, grad_norm)
+
+        pytest.MonkeyPatch().setattr(SpikeGuard, "__call__", diverge)  # until this process ends, with its cell
+    return train_cell(spec, cell, *others)
+
+
+def test_a_real_sweep_of_two_tiny_budgets_and_one_size_that_diverges(
+    tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The law is nobody's, but every cell is trained, billed and in the table, and the tokens are made once."""
+    monkeypatch.setattr(flow, "measure", stated)
+    monkeypatch.setattr(sweep_runner, "train_cell", train_all_but_one)
     spec = SweepSpec(
         out=tmp_path / "sweep",
         data=DataSpec.of(corpus_folder),
-        budgets_flops=(6e8, 1.2e9),
+        budgets_flops=(3e8, 6e8),
         n_sizes=4,
         vocab_size=320,
         seq_len=32,
-        workers=1,
+        workers=2,
         dtype="fp32",
-        max_cells=8,
+        max_cells=5,
     )
-    ledger = tmp_path / "l.sqlite"
-    with suppress(BudgetError):  # eight cells are enough here, minimum or not
-        flow.run_sweep(spec, ledger, Listener(), fit=FitRequest(n_bootstraps=0))
+    ledger = Ledger(tmp_path / "l.sqlite")
+    with pytest.raises(BudgetError):  # five cells are enough here
+        flow.run_sweep(spec, ledger.path, Listener(), fit=FitRequest(n_bootstraps=0))
     found = rows(spec)
-    assert len(found) == 8
+    assert [row["reason"] != "" for row in found] == [int(row["d_model"]) == DIVERGING for row in found]
+    assert sorted(row["budget_flops"] for row in found) == ["300000000.0"] * 4 + ["600000000.0"]
     assert len(list((spec.out / "tokens").iterdir())) == 1
+    assert not list(spec.out.glob("cells/*.run/checkpoints/*"))
     for row in found:
         assert float(row["compute_flops"]) == pytest.approx(float(row["budget_flops"]), rel=0.03)
-        assert 0 < float(row["loss"]) < 7
-        bill = Ledger(ledger).measured_bills(row["run_id"])[Job.TRAINING]
+        bill = ledger.measured_bills(row["run_id"])[Job.TRAINING]
         assert bill.total_usd == pytest.approx(float(row["usd"]), rel=0.05)
-        assert Job.TRAINING in Ledger(ledger).planned_bills(row["run_id"])
-    assert len(ledger_runs(Ledger(ledger))) == 8
+        assert Job.TRAINING in ledger.planned_bills(row["run_id"])
+        if int(row["d_model"]) == DIVERGING:
+            assert (row["reason"], row["loss"]) == ("step 5: the loss is nan", "")
+        else:
+            assert 0 < float(row["loss"]) < 7
+    assert len(ledger_runs(ledger)) == len(csv_runs(spec.out / "runs.csv")) == 4

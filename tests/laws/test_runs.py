@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,19 @@ def test_what_carries_no_law_is_one_line(change: dict[str, list[float]], message
 def test_three_runs_are_too_few() -> None:
     with pytest.raises(DataError, match="3 runs: a law takes at least 4"):
         read_runs({key: values[:3] for key, values in GOOD.items()}, range(2, 5), "runs.csv")
+
+
+def test_a_row_whose_reason_says_why_it_has_no_loss_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    rows = [f"{n},{d},{loss}," for n, d, loss in zip(*GOOD.values(), strict=True)]
+    path.write_text("\n".join(["n_params,n_tokens,loss,reason", *rows, "3e9,1e9,,step 7: the loss is nan"]))
+    assert len(csv_runs(path)) == len(rows)
+    path.write_text("\n".join(["n_params,n_tokens,loss,reason", *rows, "3e9,1e9,,"]))
+    with pytest.raises(DataError, match="line 6: loss='': not a number"):
+        csv_runs(path)
+    path.write_text("\n".join(["n_params,n_tokens,loss,reason", *rows, "3e9,1e9,nan,"]))
+    with pytest.raises(DataError, match="line 6: loss=nan: must be a number above 0; leave the row out"):
+        csv_runs(path)
 
 
 @needs_shared_data

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twobills.counts.flops import train_flops_per_token
 from twobills.counts.params import count_params
 from twobills.errors import RequestError
-from twobills.plan.sweep import SHAPES, Cell, first_cells, ladder, next_cell, open_side, plan_cell
+from twobills.plan.sweep import SHAPES, Cell, curve_side, first_cells, ladder, next_cell, open_side, plan_cell, runs_of
 from twobills.specs.sweep import SweepSpec
 
 SPEC = SweepSpec(out=Path("sweep"))
@@ -88,6 +88,29 @@ def test_a_diverged_cell_is_no_minimum() -> None:
     cells = first_cells(SPEC, 1e13)
     done = [(cell, 2.0 + 0.01 * (i - 1) ** 2) for i, cell in enumerate(cells[:-1])]
     assert open_side([*done, (cells[-1], math.nan)]) == open_side(done) == "within"
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["below", "above"])
+def test_beyond_one_size_that_diverged_another_is_tried_and_beyond_two_none(sign: int) -> None:
+    losses = [2.0 + 0.01 * i for i in range(5)]  # the lowest at the edge: this curve is open
+    cells = first_cells(SPEC, 1e13)[::sign]
+    done = list(zip(cells, losses, strict=True))
+    outer = next_cell(SPEC, done)
+    assert outer is not None
+    assert outer.rung == cells[0].rung - sign
+    outermost = next_cell(SPEC, [*done, (outer, math.nan)])
+    assert outermost is not None
+    assert outermost.rung == outer.rung - sign
+    assert next_cell(SPEC, [*done, (outer, math.nan), (outermost, math.nan)]) is None
+
+
+def test_a_budget_of_which_too_few_sizes_have_a_loss_has_no_curve() -> None:
+    cells = first_cells(SPEC, 1e13)
+    for n_known in range(4):
+        done = [(cell, 2.0 if i < n_known else math.nan) for i, cell in enumerate(cells)]
+        assert open_side(done) == curve_side(done) == "unclear"
+        assert next_cell(SPEC, done) is None
+        assert len(runs_of(done)) == n_known
 
 
 def test_a_budget_too_small_for_the_sizes_is_refused() -> None:

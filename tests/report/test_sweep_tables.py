@@ -26,7 +26,9 @@ ROW: dict[str, Any] = {
     "epochs": 0.25,
     "chip_s": 61.4,
     "usd": 0.0021,
+    "reason": None,
 }
+DIVERGED = {**ROW, "loss": None, "bits_per_byte": None, "epochs": None, "reason": "step 3: the loss is nan"}
 INTERVAL = {"value": 200_000.0, "p5": 150_000.0, "p95": 260_000.0}
 PREDICTION: dict[str, Any] = {
     "budget_flops": 3e12,
@@ -75,6 +77,26 @@ def test_every_cell_has_a_row_and_a_line() -> None:
     assert "d64-l2" in line
     assert "loss 3.2146" in line
     assert "\n" not in line
+
+
+def test_a_cell_that_diverged_says_why_and_what_it_cost() -> None:
+    line = tables.cell_line(DIVERGED)
+    assert line.startswith("1e+12 FLOPs, d64-l2: diverged (step 3: the loss is nan), 1 min 01 s, $0.0021")
+    assert line.endswith("; it is left out of the fit")
+    table = full(tables.cells_table({**DOCUMENT, "cells": [ROW, DIVERGED]}))
+    assert table.columns[-1] == "Diverged"
+    assert [row[-1] for row in table.rows] == ["", "step 3: the loss is nan"]
+    assert table.rows[1][4:7] == (tables.NONE,) * 3
+    assert "Diverged" not in tables.cells_table(DOCUMENT).columns
+
+
+def test_a_budget_whose_sizes_all_diverged_has_rows_of_dashes() -> None:
+    nothing = {"lowest_run": None, "parabola": None, "reason": "all sizes diverged"}
+    (row,) = full(tables.curves_table({"curves": [{"budget_flops": 1e12, "minimum": "unclear", **nothing}]})).rows
+    assert row == ("1e+12", "unclear", *(tables.NONE,) * 3)
+    table = tables.prediction_table({**DOCUMENT, "result": nothing})
+    assert table is not None
+    assert {row[-1] for row in full(table).rows} == {tables.NONE}
 
 
 def test_a_curve_without_a_minimum_says_where_it_lies_and_no_size() -> None:

@@ -1,5 +1,6 @@
 """The runs of ``laws fit``: a CSV file in whatever columns it has, or what the ledger's training runs reached.
 
+A row without a loss whose ``reason`` says why, as ``laws sweep`` writes where training diverged, is left out.
 Columns are known by the names that papers and tools use; others are named with ``--columns``. Of the ledger only
 finished runs on one data set with one vocabulary are comparable: their losses are per token of that tokenizer.
 """
@@ -7,7 +8,9 @@ finished runs on one data set with one vocabulary are comparable: their losses a
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 
 from twobills.errors import DataError, RequestError
@@ -26,6 +29,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "loss": ("loss", "final loss", "final_loss", "val_loss", "eval_loss", "heldout_nats_per_token"),
 }
 """Names by which a column is known, whatever their case."""
+REASON = "reason"
+"""The column that says why a row has no loss."""
 _SHORT = {"params": "n_params", "tokens": "n_tokens", "flops": "compute_flops", "loss": "loss"}
 """How ``--columns`` names the quantities."""
 
@@ -44,6 +49,8 @@ def csv_runs(path: Path, columns: str | None = None) -> Runs:
             f"{path}: no column for {missing} among {', '.join(header)}; "
             "name them, like --columns params=SIZE,tokens=TOKENS,loss=LOSS"
         )
+    has_loss = [bool(row.get(found["loss"]) or not row.get(REASON)) for row in rows]
+    rows, lines = list(compress(rows, has_loss)), list(compress(lines, has_loss))
     values = {
         quantity: [_number(row[column], path, line, column) for row, line in zip(rows, lines, strict=True)]
         for quantity, column in found.items()
@@ -69,6 +76,8 @@ def ledger_runs(ledger: Ledger, data: str | None = None) -> Runs:
             group = (str(ledger.started(run_id).body["data"]), int(body["model"]["vocab_size"]))
         except (KeyError, TypeError, ValueError):
             continue  # it served, or another program kept it
+        if not math.isfinite(point[-1]):
+            continue  # it diverged
         if data is None or group[0] == data:
             groups.setdefault(group, []).append(point)
     if not groups:

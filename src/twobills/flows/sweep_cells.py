@@ -18,6 +18,7 @@ from twobills.flows.run_folder import RunFolder
 from twobills.flows.sweep_process import Slot
 from twobills.flows.train import Begin, run_train
 from twobills.jobs.device import usable_cores
+from twobills.jobs.training.guard import DivergedError
 from twobills.ledger.store import Ledger
 from twobills.meter.clock import process_age_s
 from twobills.meter.meter import Meter
@@ -71,19 +72,23 @@ def make_tokens(spec: SweepSpec, ledger: Path, run_id: str) -> dict[str, Any]:
 def train_cell(
     spec: SweepSpec, cell: Cell, dtype: DType, measured: MeasuredMachine, ledger: Path, run_id: str
 ) -> dict[str, Any]:
-    """Trains a cell, or goes on with it; the document of its run."""
+    """Trains a cell, or goes on with it; the document of its run. Raises DivergedError, after which none goes on."""
     found = find_machine(spec.usd_per_chip_hour)
     job = cell_job(spec, cell, dtype.value)
     with RunFolder(job.out).opened() as folder:
-        document = run_train(
-            job,
-            folder,
-            Ledger(ledger),
-            Listener(),
-            Begin.RESUME,
-            measured=replace(measured, found=found),
-            part_of={"sweep": run_id, "budget_flops": cell.budget_flops},
-        )
+        try:
+            document = run_train(
+                job,
+                folder,
+                Ledger(ledger),
+                Listener(),
+                Begin.RESUME,
+                measured=replace(measured, found=found),
+                part_of={"sweep": run_id, "budget_flops": cell.budget_flops},
+            )
+        except DivergedError:
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)
+            raise
         shutil.rmtree(folder.checkpoints, ignore_errors=True)
         return document
 

@@ -1,11 +1,11 @@
 """The folder of a sweep: what it is, what was expected and predicted, which cells are done, and the run table.
 
-sweep.json       the sweep's run and what makes it this sweep
+sweep.json       the sweep's run, what makes it this sweep, and which cells diverged
 expected.json    the expected bill, written before the first cell and never again
 prediction.json  of the largest budget, written before the first of its cells and never again
 cells/NAME       each cell's model folder, with its run beside it (NAME.run)
 tokens/          the corpus as tokens, made once
-runs.csv         a row for each finished cell, as ``laws fit`` reads it
+runs.csv         a row for each finished cell, as ``laws fit`` reads it; one that diverged has a reason for a loss
 fit.json, plots/ what came of it
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -109,26 +110,32 @@ class SweepFolder:
         runs = (json.loads(path.read_text(encoding="utf-8")) for path in self.path.glob("cells/*.run/run.json"))
         return [str(run["run_id"]) for run in runs]
 
+    def diverge(self, cell: Cell, row: Row) -> None:
+        """Keeps what is known of a cell that has no loss, so that nobody trains it again."""
+        document = self.read("sweep")
+        assert document is not None, "a sweep that trains was begun"
+        self.write("sweep", {**document, "diverged": {**document.get("diverged", {}), cell.name: row}})
+
     def row(self, cell: Cell) -> Row | None:
-        """A finished cell's row of the run table; None if it is not finished."""
+        """A finished cell's row of the run table, also one that diverged; None if it is not finished."""
         result = self.cell(cell).result()
         if result is None:
-            return None
-        bill = result["bills"]["training"]["measured"]
-        return {
-            **{key: value for key, value in cell_to_json(cell).items() if key in ("n_params", "n_tokens")},
-            "compute_flops": cell.compute_flops,
-            "loss": result["quality"]["heldout_nats_per_token"],
-            "bits_per_byte": result["quality"]["heldout_bits_per_byte"],
-            **cell_to_json(cell),
-            "epochs": result["training"]["epochs"],
-            "train_s": result["training"]["wall_s"],
-            "chip_s": bill["total"]["chip_s"],
-            "usd": bill["total_usd"],
-            "predicted_usd": result["bills"]["training"]["predicted"]["total_usd"],
-            "executed_flops": bill["total"]["flops"],
-            "run_id": result["run_id"],
-        }
+            row: Row | None = ((self.read("sweep") or {}).get("diverged") or {}).get(cell.name)
+            return row
+        bills, quality = result["bills"]["training"], result["quality"]
+        loss = quality["heldout_nats_per_token"]
+        is_known = loss is not None and math.isfinite(loss)
+        return cell_row(
+            cell,
+            loss=loss if is_known else None,
+            bits_per_byte=quality["heldout_bits_per_byte"] if is_known else None,
+            epochs=result["training"]["epochs"],
+            train_s=result["training"]["wall_s"],
+            measured=bills["measured"],
+            predicted=bills["predicted"],
+            run_id=result["run_id"],
+            reason=None if is_known else "the held-out loss is no number",
+        )
 
     def write_runs(self, rows: Sequence[Row]) -> None:
         """The run table: budgets ascending, then sizes."""
@@ -138,3 +145,33 @@ class SweepFolder:
             table.writeheader()
             table.writerows(sorted(rows, key=lambda row: (row["budget_flops"], row["n_params"])))
         part.replace(self.runs)
+
+
+def cell_row(
+    cell: Cell,
+    *,
+    measured: Mapping[str, Any] | None,
+    predicted: Mapping[str, Any] | None,
+    run_id: str,
+    loss: float | None = None,
+    bits_per_byte: float | None = None,
+    epochs: float | None = None,
+    train_s: float | None = None,
+    reason: str | None = None,
+) -> Row:
+    """A row of the run table, from bills as plain JSON; ``reason`` says why there is no loss."""
+    told = cell_to_json(cell)
+    return {
+        **{key: told[key] for key in ("n_params", "n_tokens", "compute_flops")},
+        "loss": loss,
+        "bits_per_byte": bits_per_byte,
+        **told,
+        "epochs": epochs,
+        "train_s": train_s,
+        "chip_s": measured["total"]["chip_s"] if measured else 0.0,
+        "usd": measured["total_usd"] if measured else 0.0,
+        "predicted_usd": predicted["total_usd"] if predicted else None,
+        "executed_flops": measured["total"]["flops"] if measured else 0.0,
+        "run_id": run_id,
+        "reason": reason,
+    }

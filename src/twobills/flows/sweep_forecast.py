@@ -10,7 +10,7 @@ from twobills.counts.flops import train_flops_per_token
 from twobills.counts.params import count_params
 from twobills.errors import DataError, SpecError
 from twobills.flows.laws_fit import FitRequest, fit_runs
-from twobills.laws.approaches import isoflops
+from twobills.laws.approaches import MIN_SIZES_PER_CURVE, isoflops
 from twobills.laws.counted import counted_optimum, tokens_at
 from twobills.laws.forms import Interval, Law
 from twobills.laws.objective import N_PARAMETERS
@@ -54,7 +54,9 @@ def predict(spec: SweepSpec, runs: Runs, budget_flops: float, *, seed: int = 42)
 
 
 def observe(spec: SweepSpec, runs: Runs) -> dict[str, Any]:
-    """Where the runs of one budget have their minimum: of the parabola, and the lowest run itself."""
+    """Where the runs of one budget have their minimum: the parabola's and the lowest run; a reason for what is None."""
+    if not len(runs):
+        return {"lowest_run": None, "parabola": None, "reason": "all sizes diverged"}
     n_params, per_token = sizes_of(spec)
     lowest = int(runs.loss.argmin())
     run = {
@@ -63,7 +65,10 @@ def observe(spec: SweepSpec, runs: Runs) -> dict[str, Any]:
         "loss": float(runs.loss[lowest]),
     }
     curves = isoflops(runs)
-    if not curves or curves[0].best_params is None:
+    if not curves:
+        reason = f"{len(runs)} sizes have a loss: a parabola takes at least {MIN_SIZES_PER_CURVE}"
+        return {"lowest_run": run, "parabola": None, "reason": reason}
+    if curves[0].best_params is None:
         return {"lowest_run": run, "parabola": None, "reason": "no minimum lies between the sizes"}
     size = curves[0].best_params
     tokens = tokens_at(curves[0].compute_flops, size, n_params, per_token)

@@ -129,10 +129,14 @@ def first_cells(spec: SweepSpec, budget_flops: float, before: Mapping[float, flo
 def next_cell(spec: SweepSpec, done: Sequence[tuple[Cell, float]]) -> Cell | None:
     """The size that the curve of one budget lacks, told the losses so far; None if it has a minimum or cannot get one.
 
-    It has one if its lowest loss and its parabola's lie between sizes. Else one more size is tried on the open side.
+    It has one if its lowest loss and its parabola's lie between sizes. Else one more size is tried on the open side,
+    unless the two outermost there diverged (their losses are NaN): the next would too.
     """
     side = open_side(done)
     rungs = [cell.rung for cell, _ in done]
+    outermost = [loss for _, loss in sorted(done, key=lambda pair: pair[0].rung, reverse=side == "above")[:2]]
+    if not any(math.isfinite(loss) for loss in outermost):
+        return None
     rung = {"below": min(rungs) - 1, "above": max(rungs) + 1}.get(side, -1)
     return plan_cell(spec, done[0][0].budget_flops, rung) if 0 <= rung < len(SHAPES) else None
 
@@ -150,14 +154,15 @@ def open_side(done: Sequence[tuple[Cell, float]]) -> str:
 
 
 def curve_side(done: Iterable[tuple[Cell, float]]) -> str:
-    """What the parabola of one budget says."""
-    (curve,) = isoflops(runs_of((cell, loss) for cell, loss in done if math.isfinite(loss)))
-    return curve.side
+    """What the parabola of one budget says; unclear where too few sizes have a loss."""
+    runs = runs_of(done)
+    curves = isoflops(runs) if len(runs) else []
+    return curves[0].side if curves else "unclear"
 
 
 def runs_of(done: Iterable[tuple[Cell, float]]) -> Runs:
-    """The cells as the runs of a law, each at its whole budget: half a step more or less is no other budget."""
-    pairs = list(done)
+    """The cells as the runs of a law, each at the FLOPs it spends; those that diverged (loss NaN) are left out."""
+    pairs = [(cell, loss) for cell, loss in done if math.isfinite(loss)]
     return Runs(
         n_params=np.array([float(cell.n_params) for cell, _ in pairs]),
         n_tokens=np.array([float(cell.n_tokens) for cell, _ in pairs]),

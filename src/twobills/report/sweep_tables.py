@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twobills.report.tables import Document, Table
@@ -47,32 +48,37 @@ def expected_table(expected: Document) -> Table:
 
 
 def cell_line(row: Document) -> str:
-    """One finished cell."""
+    """One finished cell, or one that diverged and why."""
+    cell, took = f"{row['budget_flops']:.3g} FLOPs, {_shape(row)}", show_seconds(round(row["chip_s"]))
+    if row["loss"] is None:
+        return f"{cell}: diverged ({row['reason']}), {took}, {show_usd(row['usd'])}; it is left out of the fit"
     return (
-        f"{row['budget_flops']:.3g} FLOPs, d{row['d_model']}-l{row['n_layers']}: {show_count(row['n_params'])} "
-        f"parameters, {show_count(row['n_tokens'])} tokens, loss {row['loss']:.4f}, "
-        f"{show_seconds(round(row['chip_s']))}, {show_usd(row['usd'])}"
+        f"{cell}: {show_count(row['n_params'])} parameters, {show_count(row['n_tokens'])} tokens, "
+        f"loss {row['loss']:.4f}, {took}, {show_usd(row['usd'])}"
     )
 
 
 def cells_table(document: Document) -> Table:
-    """All cells."""
+    """All cells; why one has no loss, where any has none."""
+    diverged = any(row["loss"] is None for row in document["cells"])
     rows = [
         (
             f"{row['budget_flops']:.3g}",
-            f"d{row['d_model']}-l{row['n_layers']}",
+            _shape(row),
             show_count(row["n_params"]),
             show_count(row["n_tokens"]),
-            f"{row['loss']:.4f}",
-            f"{row['bits_per_byte']:.4f}",
-            significant(row["epochs"]),
+            _or_none(row["loss"], _loss),
+            _or_none(row["bits_per_byte"], _loss),
+            _or_none(row["epochs"], significant),
             show_seconds(round(row["chip_s"])),
             show_usd(row["usd"]),
+            *((row["reason"] or "",) if diverged else ()),
         )
         for row in document["cells"]
     ]
     columns = ("Budget", "Shape", "Parameters", "Tokens", "Loss", "Bits/byte", "Epochs", "Took", "Cost")
-    return Table("Cells (loss: held-out nats per token)", columns, rows, n_text_columns=2)
+    shown = (*columns, "Diverged") if diverged else columns
+    return Table("Cells (loss: held-out nats per token)", shown, rows, n_text_columns=2)
 
 
 def curves_table(document: Document) -> Table:
@@ -110,7 +116,7 @@ def prediction_table(document: Document) -> Table | None:
         ("Loss", "loss", _loss),
     ):
         cells = (surface[key]["value"], surface[key]["p5"], surface[key]["p95"], parabolas.get(key), seen.get(key))
-        shown = [NONE if value is None else show(value) for value in (*cells, result["lowest_run"][key])]
+        shown = [_or_none(value, show) for value in (*cells, (result["lowest_run"] or {}).get(key))]
         rows.append((label, *shown))
     columns = ("What", "Predicted", "5 %", "95 %", "By parabolas", "Found, parabola", "Lowest run")
     return Table(f"Best at {prediction['budget_flops']:.3g} FLOPs: predicted, then run", columns, rows)
@@ -119,6 +125,14 @@ def prediction_table(document: Document) -> Table | None:
 def _shown(figure: Document, show: Any) -> str:
     words = str(show(figure["value"]))
     return words if figure["p5"] is None else f"{words} ({show(figure['p5'])} to {show(figure['p95'])})"
+
+
+def _shape(row: Document) -> str:
+    return f"d{row['d_model']}-l{row['n_layers']}"
+
+
+def _or_none(value: float | None, show: Callable[[float], str]) -> str:
+    return NONE if value is None else show(value)
 
 
 def _loss(value: float) -> str:
