@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -129,10 +130,40 @@ def test_the_ledgers_runs(tmp_path: Path) -> None:
     run_id = ledger.start("train", {"data": "python"})
     ledger.result(run_id, {**body, "quality": {"heldout_nats_per_token": 3.0}})
     ledger.end(run_id, Outcome.DONE)
-    assert "several data sets are not comparable" in refused("fit", "ledger", "--ledger", str(path))
+    assert "several data sets or vocabularies are not comparable" in refused("fit", "ledger", "--ledger", str(path))
     found = asked("fit", "ledger", "--ledger", str(path), "--bootstraps", "0", "--data", "stories")
     assert found["n_runs"] == 35
     assert "no finished training run of data 'x'" in refused("fit", "ledger", "--ledger", str(path), "--data", "x")
+
+
+def test_of_one_data_set_with_two_vocabularies_the_refusals_own_words_choose_one(tmp_path: Path) -> None:
+    path, runs = tmp_path / "ledger.sqlite", sweeps.sweep(TRUTH)
+    ledger = Ledger(path)
+    for vocab_size, n_runs in ((256, 35), (512, 20)):
+        for n_params, n_tokens, loss in list(zip(runs.n_params, runs.n_tokens, runs.loss, strict=True))[:n_runs]:
+            run_id = ledger.start("train", {"data": "old stories"})
+            model = {"n_params": float(n_params), "vocab_size": vocab_size}
+            body = {"model": model, "training": {"n_tokens": float(n_tokens)}}
+            ledger.result(run_id, {**body, "quality": {"heldout_nats_per_token": float(loss)}})
+            ledger.end(run_id, Outcome.DONE)
+    fit = ("fit", "ledger", "--ledger", str(path), "--bootstraps", "0")
+    for given in ((), ("--data", "old stories")):
+        choices = refused(*fit, *given).partition("choose one: ")[2].split(", ")
+        assert len(choices) == 2
+        for choice, n_runs in zip(choices, (35, 20), strict=True):
+            words, told, _ = choice.partition(f" ({n_runs} runs)")
+            assert told
+            assert asked(*fit, *shlex.split(words))["n_runs"] == n_runs
+    assert asked(*fit, "--vocab-size", "512")["n_runs"] == 20
+    assert "of data 'old stories' with a vocabulary of 99 with a held-out loss" in refused(
+        *fit, "--data", "old stories", "--vocab-size", "99"
+    )
+
+
+@pytest.mark.parametrize("option", ["--data", "--vocab-size"])
+def test_what_chooses_among_the_ledgers_runs_is_refused_beside_a_file(tmp_path: Path, option: str) -> None:
+    path = written(tmp_path / "runs.csv", sweeps.sweep(TRUTH))
+    assert refused("fit", str(path), option, "256").startswith(f"{option}: chooses among the ledger's runs")
 
 
 def test_list_tells_what_was_read() -> None:

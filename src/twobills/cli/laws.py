@@ -38,6 +38,7 @@ def fit_laws(
         typer.Option(help="Which columns: params=NAME,tokens=NAME,flops=NAME,loss=NAME; two of the first three."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="Of the ledger: only runs on this data set.")] = None,
+    vocab_size: Annotated[int | None, typer.Option(help="Of the ledger: only runs with this vocabulary.")] = None,
     drop_worst: Annotated[int, typer.Option(help="Leave out the runs with the highest losses, so many.")] = 0,
     bootstraps: Annotated[
         int, typer.Option(help="Refits of the runs drawn again, for standard errors; 0 for none.")
@@ -56,15 +57,16 @@ def fit_laws(
     from twobills.ledger.store import Ledger
     from twobills.report import laws_tables as tables
 
-    if runs != LEDGER and data is not None:
-        raise RequestError("--data: chooses among the ledger's runs; a CSV file is taken as it is")
+    for option, given in (("--data", data), ("--vocab-size", vocab_size)):
+        if runs != LEDGER and given is not None:
+            raise RequestError(f"{option}: chooses among the ledger's runs; a CSV file is taken as it is")
     asked = FitRequest(
         drop_worst=drop_worst,
         n_bootstraps=bootstraps,
         seed=seed,
         budget_flops=quantity("--compute", compute, 1e35) if compute else None,
     )
-    table = ledger_runs(Ledger(ledger), data) if runs == LEDGER else csv_runs(Path(runs), columns)
+    table = ledger_runs(Ledger(ledger), data, vocab_size) if runs == LEDGER else csv_runs(Path(runs), columns)
     found = fit_runs(table, asked)
     document = fit_document(found, asked, runs)
     if plots is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from itertools import compress
 from pathlib import Path
@@ -58,8 +59,11 @@ def csv_runs(path: Path, columns: str | None = None) -> Runs:
     return read_runs(values, lines, str(path))
 
 
-def ledger_runs(ledger: Ledger, data: str | None = None) -> Runs:
-    """The finished training runs of one data set. Raises RequestError if there are several and none is named."""
+def ledger_runs(ledger: Ledger, data: str | None = None, vocab_size: int | None = None) -> Runs:
+    """The finished training runs on one data set with one vocabulary.
+
+    Raises RequestError if there are several, naming them, and ``data`` and ``vocab_size`` leave more than one.
+    """
     groups: dict[tuple[str, int], list[tuple[float, float, float, float]]] = {}
     for run_id in ledger.run_ids():
         if ledger.outcome(run_id) is not Outcome.DONE:
@@ -78,19 +82,23 @@ def ledger_runs(ledger: Ledger, data: str | None = None) -> Runs:
             continue  # it served, or another program kept it
         if not math.isfinite(point[-1]):
             continue  # it diverged
-        if data is None or group[0] == data:
+        if data in (None, group[0]) and vocab_size in (None, group[1]):
             groups.setdefault(group, []).append(point)
     if not groups:
-        of = f" of data {data!r}" if data else ""
+        of = f" of data {data!r}" if data is not None else ""
+        of += f" with a vocabulary of {vocab_size}" if vocab_size is not None else ""
         raise RequestError(f"ledger {ledger.path}: holds no finished training run{of} with a held-out loss")
     if len(groups) > 1:
-        names = ", ".join(f"{name} with {vocab} tokens ({len(points)})" for (name, vocab), points in groups.items())
-        raise RequestError(
-            f"ledger {ledger.path}: losses of several data sets are not comparable; choose one with --data: {names}"
+        names = ", ".join(
+            f"--data {shlex.quote(name)} --vocab-size {vocab} ({len(points)} runs)"
+            for (name, vocab), points in sorted(groups.items())
         )
-    (((name, _), points),) = groups.items()
+        raise RequestError(
+            f"ledger {ledger.path}: losses of several data sets or vocabularies are not comparable; choose one: {names}"
+        )
+    (((name, vocab), points),) = groups.items()
     columns = dict(zip(("n_params", "n_tokens", "compute_flops", "loss"), zip(*points, strict=True), strict=True))
-    return read_runs(columns, range(1, len(points) + 1), f"ledger, data {name}")
+    return read_runs(columns, range(1, len(points) + 1), f"ledger, data {name}, vocabulary {vocab}")
 
 
 def _table(path: Path) -> tuple[list[str], list[dict[str, str]], list[int]]:
