@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from twobills.cli.app import app
+from twobills.cli.size import size
 
 runner = CliRunner()
 CHIPS = ("--train-chips", "h100-sxm", "--serve-chips", "h200")
@@ -133,13 +137,44 @@ def test_the_table_names_the_best_first() -> None:
         (("--loss", "1.9", "--train-chips", "h100-sxm", "--serve-chips", "rtx-4090:1"), "no size can be served"),
         (("--loss", "2.2", "--train-chips", "h100-sxm:0", "--serve-chips", "h200"), "--train-chips 'h100-sxm:0'"),
         (("--loss", "2.2", "--train-chips", "h100-sxm", "--serve-chips", "abacus"), "chip 'abacus'"),
+        (
+            ("--loss", "2.2", "--usd-per-chip-hour", "b200=2", *CHIPS),
+            "b200 is none of the chips asked for: h100-sxm, h200-sxm",
+        ),
+        (
+            ("--loss", "2.2", "--usd-per-chip-hour", "2", "--train-chips", "sn40l:8", "--serve-chips", "h200"),
+            "so 8 of them cannot be forecast; give the network of one chip in a --catalog file (scaleout_gbit_per_s)",
+        ),
     ],
 )
-def test_a_mistake_is_one_line(words: tuple[str, ...], message: str) -> None:
+def test_a_mistake_is_one_line_that_names_options_of_size_only(words: tuple[str, ...], message: str) -> None:
     done = runner.invoke(app, ["size", *words])
     assert done.exit_code == 1
-    assert message in str(done.exception)
-    assert "\n" not in str(done.exception)
+    said = str(done.exception)
+    assert message in said
+    assert "\n" not in said
+    options = {f"--{name.replace('_', '-')}" for name in signature(size).parameters} | {"--catalog"}
+    assert set(re.findall(r"--[a-z-]+", said)) <= options
+
+
+def test_the_network_of_a_chip_is_given_as_the_message_says(tmp_path: Path) -> None:
+    words = ("--loss", "2.2", "--usd-per-chip-hour", "2", "--train-chips", "mine:8", "--serve-chips", "h200")
+    row = """[chip.mine]
+vendor = "us"
+role = "both"
+family = "hopper"
+bf16_tflops = 600
+memory_gib = 64
+memory_gb_per_s = 2000
+source = "a test"
+as_of = "2026-01-01"
+verified = true
+"""
+    (tmp_path / "mine.toml").write_text(row)
+    done = runner.invoke(app, ["size", *words, "--catalog", str(tmp_path / "mine.toml")])
+    assert "scaleout_gbit_per_s" in str(done.exception)
+    (tmp_path / "mine.toml").write_text(row + "scaleout_gbit_per_s = 400\n")
+    assert asked(*words, "--catalog", str(tmp_path / "mine.toml"))["in_dollars"]["n_params"]["value"] > 0
 
 
 def test_a_cold_start_takes_little_time_and_no_torch() -> None:

@@ -133,7 +133,9 @@ def test_a_users_own_chip_and_what_is_not_known_of_it(tmp_path: Path) -> None:
         asked(**{**given, "usd_per_chip_hour": None, "owned": True})
     with pytest.raises(CatalogError, match="nobody's is in the catalogue"):
         asked(**{**given, "usd_per_chip_hour": None})
-    with pytest.raises(SpecError, match="neither its links nor its network are known"):
+    with pytest.raises(
+        SpecError, match=r"neither its links nor its network are known.* --catalog .* or with --network-gbps$"
+    ):
         asked(**{**given, "chips": "secret:8"})
     mine.write_text(MINE.replace("memory_gib = 96\n", ""))
     with pytest.raises(SpecError, match="chip secret: memory_bytes is not known"):

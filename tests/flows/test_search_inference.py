@@ -118,7 +118,7 @@ def test_a_miss_is_one_line_with_the_closest_and_what_is_missing() -> None:
         ({"tpot": "0ms"}, "--tpot '0ms': write a time above 0"),
         ({"tpot": "nan"}, "--tpot 'nan': write a time above 0"),
         ({"usd_per_chip_hour": "much"}, "--usd-per-chip-hour 'much': write dollars"),
-        ({"usd_per_chip_hour": "b200=2"}, "b200 is not among --chips"),
+        ({"usd_per_chip_hour": "b200=2"}, "b200 is none of the chips asked for"),
     ],
 )
 def test_a_wrong_request_is_one_line(changed: dict[str, object], words: str) -> None:

@@ -80,7 +80,7 @@ def _given_prices(text: str | None, chips: Sequence[str], catalog_file: Path | N
         name, _, usd = part.partition("=")
         chip = catalog.chip(name, catalog_file).name
         if chip not in chips:
-            raise RequestError(f"--usd-per-chip-hour {part}: {chip} is not among --chips {','.join(chips)}")
+            raise RequestError(f"--usd-per-chip-hour {part}: {chip} is none of the chips asked for: {', '.join(chips)}")
         given[chip] = _usd(usd)
     return given
 

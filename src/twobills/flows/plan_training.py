@@ -156,7 +156,12 @@ def _model(asked: TrainingRequest) -> ModelSpec:
 def _cluster(asked: TrainingRequest) -> ClusterSpec:
     name, n_chips = parse_chips(asked.chips)
     network = network_bytes_per_s(asked.network_gbps)
-    return ClusterSpec(chip=catalog.chip(name, asked.catalog_file), n_chips=n_chips, scaleout_bytes_per_s=network)
+    cluster = ClusterSpec(chip=catalog.chip(name, asked.catalog_file), n_chips=n_chips, scaleout_bytes_per_s=network)
+    try:
+        cluster.check_links()
+    except SpecError as error:
+        raise type(error)(f"{error} or with --network-gbps") from None
+    return cluster
 
 
 def _run(asked: TrainingRequest, model: ModelSpec, cluster: ClusterSpec) -> TrainingRun:

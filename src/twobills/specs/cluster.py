@@ -51,7 +51,7 @@ class ClusterSpec:
         if self.n_chips > 1 and all(rate is None for rate in rates):
             raise SpecError(
                 f"chip {self.chip.name}: neither its links nor its network are known, so {self.n_chips} of them cannot "
-                "be forecast; give the network of one chip (--network-gbps)"
+                "be forecast; give the network of one chip in a --catalog file (scaleout_gbit_per_s)"
             )
 
     def peak(self, dtype: DType) -> float:
