@@ -89,6 +89,50 @@ def test_options_are_compared_and_what_is_missing_has_a_reason(found: Any) -> No
     assert any("recalled" in words for words in found["assumed"])
 
 
+def unexplained(part: Any, path: str = "", above: bool = False) -> list[str]:
+    """Nulls with no reason beside them, nor above where they are the ends of an interval."""
+    if isinstance(part, list):
+        return [name for i, each in enumerate(part) for name in unexplained(each, f"{path}[{i}]", above)]
+    if not isinstance(part, dict):
+        return []
+    here = "reason" in part or "near_best_reason" in part or (above and set(part) == {"value", "p5", "p95"})
+    nulls = [] if here else [f"{path}.{name}" for name, value in part.items() if value is None and name != "outside"]
+    return nulls + [name for key, each in part.items() for name in unexplained(each, f"{path}.{key}", here)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*ISSUE,),
+        ("--quality-of", "llama-3-8b", *CHIPS),
+        ("--quality-of", "llama-3-70b", "--tokens", "1e12", "--answers", "1e15", *CHIPS),
+        ("--loss", "2.2", "--answers", "1e9", "--law", "sardana-2023", "--unique-tokens", "1e10", *CHIPS),
+        ("--loss", "2.2", "--answers", "1e9", "--unique-tokens", "1e12", *CHIPS),
+        ("--quality-of", "llama-3-70b", "--answers", "1e9", "--train-chips", "h100-sxm", "--serve-chips", "rtx-4090:8"),
+        ("--quality-of-params", "13e9", "--answers", "1e9", "--train-chips", "h100-sxm", "--serve-chips", "rtx-4090:1"),
+    ],
+    ids=["issue", "no demand", "too large", "no covariance", "repeats", "known does not fit", "best does not fit"],
+)
+def test_what_is_null_has_a_reason_beside_it(words: tuple[str, ...]) -> None:
+    assert unexplained(asked(*words)) == []
+
+
+def test_figures_of_one_way_are_told_of_it_alone(found: Any) -> None:
+    for each in found["options"]:
+        if "reason" in each:
+            continue
+        assert ("teacher_usd" in each) == (each["kind"] == "distilled")
+        assert "epochs" not in each, "nothing was said of repeats"
+        assert None not in each.values()
+
+
+def test_reasons_fit_what_they_explain() -> None:
+    document = asked("--quality-of-params", "13e9", "--train-chips", "h100-sxm", "--serve-chips", "h200")
+    assert document["disagreement"]["serve_over_train"] is None
+    assert document["disagreement"]["reason"] == "nothing is to be answered, so serving costs nothing"
+    assert document["quality"]["reason"] == document["pays"]["reason"] == "no model was named (--quality-of)"
+
+
 def test_no_demand_is_the_compute_optimal_model() -> None:
     document = asked("--quality-of-params", "13e9", *CHIPS)
     assert document["in_flops"]["n_params"]["value"] == pytest.approx(13e9, rel=1e-4)

@@ -1,4 +1,8 @@
-"""The document of ``twobills size``: every figure in base units, with its interval, or null and why."""
+"""The document of ``twobills size``: every figure in base units, with its interval, or null and why.
+
+``reason`` says why figures beside it, or the ends of their intervals, are null. ``outside`` is null where nothing lies
+outside.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from twobills.laws.forms import outside_words
 from twobills.laws.isoloss import FORWARD_FLOPS, TRAIN_FLOPS, demand_of
 from twobills.laws.lifetime import Lifetime, lifetime
 from twobills.laws.optimum import optimum_for_loss
-from twobills.plan.size import Choice, FrontierPoint, SizeTable, cheapest
+from twobills.plan.size import NEAR_FRAC, Choice, FrontierPoint, SizeTable, cheapest
 from twobills.plan.size_bands import Band, pays_from_tokens
 from twobills.plan.size_costs import MOST_TRAIN_CHIPS, USUAL_MFU, ServedSize
 from twobills.plan.size_demand import PaysFrom
@@ -21,6 +25,7 @@ from twobills.report.documents import SCHEMA
 from twobills.units import DAYS_PER_YEAR, SECONDS_PER_DAY, significant
 
 NOT_DRAWN = "the law has no covariance"
+NO_MODEL = "no model was named (--quality-of)"
 
 
 def document(
@@ -53,7 +58,7 @@ def document(
         "demand": _demand(asked),
         "in_flops": _in_flops(asked, flop_best, flop_bands, flop_near),
         "in_dollars": _in_dollars(asked, table, best, dollar_bands, near),
-        "disagreement": why._asdict(),
+        "disagreement": {**why._asdict(), **_missing(why)},
         "compared": rows,
         "options": [_option(each) for each in options],
         "cheapest_option": _cheapest_option(options),
@@ -86,6 +91,7 @@ def _quality(asked: Asked) -> dict[str, Any]:
         "n_tokens": reference.n_tokens,
         "tokens_source": known.source if known else None,
         "tokens_verified": known.verified if known else None,
+        **({} if known else {"reason": NO_MODEL}),
         "given_as": "model" if known else "params" if asked.quality.n_params is not None else "loss",
         "outside": outside_words(asked.law, reference.n_params, reference.n_tokens),
     }
@@ -156,6 +162,18 @@ def _in_dollars(
         "near_best_n_params": list(near),
         "outside": outside_words(asked.law, n_params, best.n_tokens),
     }
+
+
+def _missing(why: Why) -> dict[str, str]:
+    """Why figures between the two sizes are not known."""
+    reasons = {
+        "nothing is to be answered, so serving costs nothing": why.serve_over_train is None,
+        "the size that FLOPs want does not fit the chips that serve this one": why.flop_machine_chips is None,
+        "too few sizes around the best fit to tell how the bills move with it": why.train_slope is None
+        or (why.serve_slope is None and why.serve_over_train is not None),
+    }
+    words = "; ".join(reason for reason, holds in reasons.items() if holds)
+    return {"reason": words} if words else {}
 
 
 def _shape(table: SizeTable, best: Choice) -> dict[str, Any]:
@@ -231,13 +249,16 @@ def _row(asked: Asked, label: str, table: SizeTable, pairs: Sequence[int]) -> di
 
 
 def _option(each: Option) -> dict[str, Any]:
+    """With a reason in place of figures; else without those that only other ways have, like a teacher's bill."""
     told = each._asdict()
     reason = told.pop("reason")
     saving = None
     if each.total_usd is not None and each.versus_usd:
         saving = 1 - each.total_usd / each.versus_usd
     told = {**told, "saving_frac": saving, "assumed": list(each.assumed), "outside": list(each.outside)}
-    return told if reason is None else {**told, "reason": reason}
+    if reason is not None:
+        return {**told, "reason": reason}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _cheapest_option(options: Sequence[Option]) -> str:
@@ -248,7 +269,7 @@ def _cheapest_option(options: Sequence[Option]) -> str:
 
 def _pays(asked: Asked, pays: Mapping[str, Any] | None) -> dict[str, Any]:
     if pays is None or asked.known is None:
-        return {"model": None, "reason": "no model was named (--quality-of)"}
+        return {"model": None, "reason": NO_MODEL}
     known, per_answer = asked.known, asked.question.service.prompt_tokens + asked.question.service.answer_tokens
     optimal, bands = pays["compute_optimal"], pays["bands"]
     best_at = float(demand_of(asked.law, known.n_params, known.n_tokens))
@@ -272,6 +293,7 @@ def _pays(asked: Asked, pays: Mapping[str, Any] | None) -> dict[str, Any]:
             in_dollars["reason"] = (
                 "cheaper for any demand" if found.always else "never cheaper than the compute-optimal model of its loss"
             )
+        in_dollars |= _without_end(found)
     return {
         "model": known.name,
         "n_params": known.n_params,
@@ -282,6 +304,15 @@ def _pays(asked: Asked, pays: Mapping[str, Any] | None) -> dict[str, Any]:
         "in_dollars": in_dollars,
         **({} if in_dollars is not None else {"reason": "one of the two does not fit the chips"}),
     }
+
+
+def _without_end(found: PaysFrom) -> dict[str, str]:
+    """Why the demands between which it is nearly the best have no beginning or no end."""
+    if found.near_best_from_answers is None:
+        return {"near_best_reason": f"never within {NEAR_FRAC:.0%} of the cheapest size"}
+    if found.near_best_to_answers is None:
+        return {"near_best_reason": f"within {NEAR_FRAC:.0%} of the cheapest size however much is answered"}
+    return {}
 
 
 def _banded(value: float, band: Band) -> dict[str, float | None]:

@@ -182,15 +182,15 @@ def _option_row(each: Document) -> tuple[str, ...]:
         show_usd(each["train_usd"]),
         show_usd(each["inference_usd"]),
         show_usd(each["total_usd"]),
-        NONE if each["kind"] == "as_is" or each["saving_frac"] is None else show_frac(each["saving_frac"]),
+        NONE if each["kind"] == "as_is" or "saving_frac" not in each else show_frac(each["saving_frac"]),
         "; ".join(_notes(each)),
     )
 
 
 def _notes(each: Document) -> Iterator[str]:
-    if each["teacher_usd"] is not None:
+    if "teacher_usd" in each:
         yield f"teacher {show_usd(each['teacher_usd'])}; {show_usd(each['versus_usd'])} without one"
-    if each["epochs"] is not None:
+    if "epochs" in each:
         yield f"{significant(each['epochs'])} epochs"
-    if each["matched_inference_factor"] is not None:
+    if "matched_inference_factor" in each:
         yield f"FLOPs allow {significant(each['matched_inference_factor'])}x its inference"
