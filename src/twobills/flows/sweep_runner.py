@@ -62,7 +62,8 @@ class CellRunner:
                         queue.pop(0)
                     continue
                 for child in any_ended(list(running)):
-                    stopped = self._end(child, running.pop(child)) or stopped
+                    failed = self._end(child, running.pop(child))
+                    stopped = stopped or failed
         if stopped:
             raise stopped
 
