@@ -7,16 +7,20 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from tests.laws import chinchilla, sweeps
 from tests.shared_data import needs_shared_data
 from twobills.cli.app import app
+from twobills.flows.laws_runs import csv_runs
+from twobills.laws.approaches import isoflops
 from twobills.laws.published import published_law
 from twobills.laws.runs import Runs
 from twobills.ledger.record import Outcome
 from twobills.ledger.store import Ledger
+from twobills.units import show_count
 
 runner = CliRunner()
 TRUTH = published_law("besiroglu-2024")
@@ -221,3 +225,22 @@ def test_a_model_of_ones_own_is_audited() -> None:
     assert "give them with --tokens" in refused("audit", "qwen3-8b")
     assert "--tokens: goes with one MODEL" in refused("audit", "--tokens", "1T")
     assert "--params: goes with --tokens" in refused("audit", "--params", "1e9")
+
+
+def test_our_own_sweep_is_what_its_docs_say_of_it() -> None:
+    """The committed run table: whole budgets, a minimum within each curve, and the one that ``docs/laws.md`` prints."""
+    repository = Path(__file__).parents[2]
+    (table,) = (repository / "benchmarks" / "results").glob("sweep_*.csv")
+    runs = csv_runs(table)
+    n_runs = [int(np.sum(np.isclose(runs.compute_flops, budget, rtol=0.01))) for budget in (1e12, 3e12, 1e13, 3e13)]
+    assert n_runs == [5] * 4
+    assert np.all(runs.compute_flops > 6 * runs.n_params * runs.n_tokens)  # attention counts too
+    curves = isoflops(runs)
+    assert [curve.side for curve in curves] == ["within"] * 4
+    text = (repository / "docs" / "laws.md").read_text()
+    assert table.name in text
+    best_params, best_loss = curves[-1].best_params, curves[-1].best_loss
+    assert best_params is not None
+    assert best_loss is not None
+    assert f"| {show_count(best_params)} |" in text
+    assert f"| {best_loss:.3f} |" in text
