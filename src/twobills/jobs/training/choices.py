@@ -1,4 +1,4 @@
-"""How a step runs, decided before the first: which attention, and whether compiling repays itself.
+"""How a step runs, decided before the first: which attention, whether compiling repays itself, and by what.
 
 Attention is timed where it matters: the rule of ``counts`` is what plans assume, and only an implementation that is
 clearly faster here takes its place. Compiling is judged by the run's planned FLOPs alone, so that the answer is the
@@ -15,6 +15,7 @@ import torch
 from twobills.counts.flops import train_flops_per_token
 from twobills.counts.memory import PART_TOKENS, SQUARE_BLOCKS, SQUARE_MAX_SEQ_LEN, attention_blocks
 from twobills.jobs.device import TORCH_DTYPES, Device
+from twobills.jobs.native.layer import runs_natively
 from twobills.jobs.nn.mixing import FUSED, Mixing, make_mixing
 from twobills.specs.model import ModelSpec
 from twobills.specs.training import TrainingSpec
@@ -27,6 +28,20 @@ REPAYS_CPU_FLOPS = 2e15
 """Compiling a layer takes about half a minute on a CPU and has given a few per cent at best."""
 REPAYS_GPU_FLOPS = 1e16
 """On a GPU it takes about a minute and gives tens of per cent."""
+
+
+def choose(model: ModelSpec, spec: TrainingSpec, device: Device) -> dict[str, int]:
+    """Blocks of attention's square, and whether PyTorch compiles the step or kernels of our own run it.
+
+    What is compiled on a CPU is run by ``jobs.native`` where it can be.
+    """
+    compiled = repays_compiling(model, spec, device)
+    native = compiled and not device.on_gpu and runs_natively(model, spec.dtype)
+    return {
+        "attention_blocks": FUSED if device.on_gpu else choose_blocks(model, spec),
+        "compiled": int(compiled and not native),
+        "native": int(native),
+    }
 
 
 def choose_blocks(model: ModelSpec, spec: TrainingSpec) -> int:

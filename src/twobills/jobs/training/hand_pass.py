@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from twobills.jobs.data.batch import Batch
-from twobills.jobs.nn.by_hand import Kept, LayerTensors, layer_backward, layer_forward, normalise, normalise_backward
+from twobills.jobs.nn.by_hand import LayerTensors, layer_backward, layer_forward, normalise, normalise_backward
 from twobills.jobs.nn.loss import head_loss
 from twobills.jobs.nn.mixing import Mixing
 from twobills.jobs.training.flat import FlatWeights
@@ -38,7 +39,7 @@ class HandPass:
     def __init__(self, spec: ModelSpec, flat: FlatWeights) -> None:
         self._spec = spec
         self._weights, self._grads = (_tensors(spec, flat, storage) for storage in (flat.work, flat.grad))
-        self.forward: Callable[..., tuple[Tensor, Kept]] = layer_forward
+        self.forward: Callable[..., tuple[Tensor, Any]] = layer_forward
         self.backward: Callable[..., Tensor] = layer_backward
 
     def __call__(self, part: Batch, mixing: Mixing, n_targets: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from twobills.counts.memory import batch_parts
 from twobills.jobs.data.batch import Batch
+from twobills.jobs.native.layer import NativeLayer
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.loss import chunked_cross_entropy
@@ -37,10 +38,14 @@ class Pass(Protocol):
 class ByHand:
     """On a CPU: ``by_hand``, part by part."""
 
-    def __init__(self, network: Decoder, flat: FlatWeights, spec: TrainingSpec, n_blocks: int) -> None:
+    def __init__(
+        self, network: Decoder, flat: FlatWeights, spec: TrainingSpec, *, n_blocks: int, native: NativeLayer | None
+    ) -> None:
         self._model, self._spec, self._n_blocks = network.spec, spec, n_blocks
         self._dtype = flat.work.dtype
         self._hands = HandPass(network.spec, flat)
+        if native is not None:
+            self._hands.forward, self._hands.backward = native.forward, native.backward
         self._mixings: dict[int, Mixing] = {}
 
     @torch.no_grad()

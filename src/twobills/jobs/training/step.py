@@ -17,10 +17,12 @@ from torch import Tensor
 from twobills.jobs.allocator import keep_memory
 from twobills.jobs.data.batch import Batch
 from twobills.jobs.device import TORCH_DTYPES, Device
+from twobills.jobs.native.kernels import Work
+from twobills.jobs.native.layer import NativeLayer, runs_natively
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
-from twobills.jobs.training.choices import choose_blocks, repays_compiling
+from twobills.jobs.training.choices import choose
 from twobills.jobs.training.optimizer import Optimizer
 from twobills.jobs.training.passes import ByHand, Pass, ThroughAutograd
 from twobills.specs.training import TrainingSpec
@@ -48,8 +50,8 @@ class TrainingStep:
         dtype = TORCH_DTYPES[spec.dtype]
         self.optimizer = Optimizer(network, spec, dtype)
         self.attend = CausalAttention(spec.seq_len, device.torch_device, dtype)
-        blocks = 0 if device.on_gpu else choose_blocks(network.spec, spec)
-        self._choices = {"attention_blocks": blocks, "compiled": int(repays_compiling(network.spec, spec, device))}
+        self._choices = choose(network.spec, spec, device)
+        self._native: NativeLayer | None = None
         self._pass, self._compiled = self._make_pass(), False
         self.flops = self.bytes = 0.0
         """Executed by one step; known after the first."""
@@ -60,7 +62,7 @@ class TrainingStep:
         return self._choices
 
     def choose(self, choices: Mapping[str, int]) -> None:
-        """Runs as another process chose to."""
+        """Runs as another process chose to; by hand where its kernels do not run on this machine."""
         self._choices = dict(choices)
         self._pass, self._compiled = self._make_pass(), False
 
@@ -71,9 +73,11 @@ class TrainingStep:
                 self._pass.compile()
                 self._compiled = True
             return self._run(batch, lr_scale, accept)
+        unseen = self._native.kernels.work if self._native else Work()
         with CountBytes() as counted, count_flops() as counter:
             result = self._run(batch, lr_scale, accept)
-        self.flops, self.bytes = float(counter.get_total_flops()), float(counted.total)
+        self.flops = float(counter.get_total_flops() + unseen.flops)
+        self.bytes = float(counted.total + unseen.bytes)
         return result
 
     def state(self) -> dict[str, Tensor]:
@@ -97,4 +101,7 @@ class TrainingStep:
     def _make_pass(self) -> Pass:
         if self._device.on_gpu:
             return ThroughAutograd(self.network, self.attend, self.spec, self._device.torch_device)
-        return ByHand(self.network, self.optimizer.flat, self.spec, self._choices["attention_blocks"])
+        native = self._choices.get("native") and runs_natively(self.network.spec, self.spec.dtype)
+        self._native = NativeLayer() if native else None
+        flat, n_blocks = self.optimizer.flat, self._choices["attention_blocks"]
+        return ByHand(self.network, flat, self.spec, n_blocks=n_blocks, native=self._native)
