@@ -36,10 +36,10 @@ class Pass(Protocol):
 
 
 class ByHand:
-    """On a CPU: ``by_hand``, part by part."""
+    """On a CPU, part by part: ``by_hand``, or kernels of our own (``jobs.native``), which nothing compiles further."""
 
     def __init__(
-        self, network: Decoder, flat: FlatWeights, spec: TrainingSpec, *, n_blocks: int, native: NativeLayer | None
+        self, network: Decoder, flat: FlatWeights, spec: TrainingSpec, n_blocks: int, native: NativeLayer | None = None
     ) -> None:
         self._model, self._spec, self._n_blocks = network.spec, spec, n_blocks
         self._dtype = flat.work.dtype
