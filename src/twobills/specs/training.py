@@ -36,7 +36,7 @@ class TrainingSpec:
     accumulate: int = 1
     """Parts that a step's batch is cut into, run one after another, so that a larger batch fits in memory."""
     compile: bool | str = "auto"
-    """Whether the step is compiled, or run by kernels of our own; ``auto``: where the run is long enough to repay it."""
+    """Whether the step is compiled, or run by kernels of our own; ``auto``: where the run is long enough for it."""
     parallel: str = "auto"
     """How several processes share the network: ``fsdp`` shards it, ``ddp`` copies it; ``auto``: copies where they fit.
     ``none`` allows one process only."""

@@ -48,7 +48,7 @@ def load() -> ctypes.CDLL:
 def _compiled(folder: Path) -> Path:
     compiler = _compiler()
     if compiler is None:
-        raise RequestError(f"no C++ compiler found ({', '.join(COMPILERS)}): install one, or leave compile out")
+        raise RequestError(f"no C++ compiler found ({', '.join(COMPILERS)}): install one, or set compile = false")
     sources = b"".join((HERE / name).read_bytes() for name in SOURCES)
     digest = hashlib.sha256(sources + " ".join((compiler, *FLAGS)).encode()).hexdigest()[:16]
     library = folder / f"kernels-{digest}.so"
@@ -60,7 +60,7 @@ def _compiled(folder: Path) -> Path:
     )
     if done.returncode:
         said = next((line for line in done.stderr.splitlines() if "error" in line), f"status {done.returncode}")
-        raise RequestError(f"{compiler} did not compile the kernels ({said}): leave compile out to run without them")
+        raise RequestError(f"{compiler} did not compile the kernels ({said}): compile = false runs without them")
     unfinished.replace(library)
     return library
 

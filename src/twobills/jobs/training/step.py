@@ -1,9 +1,9 @@
 """One training step: forward, loss, backward, update, on one device; the only way in which a network is trained.
 
 The loss is the mean over all predicted targets of the whole batch, however the batch is cut. On a CPU the passes are
-written out by hand, elsewhere they are autograd's. What a step executes is counted on the first one, which is never
-compiled, and, as every step has the same shapes, holds for all. How the step runs (``choices``) is decided once, so
-that a run that is gone on with can run the same way, to the same bits.
+written out by hand, elsewhere they are autograd's. What a step executes is counted on the first one, which PyTorch
+never compiles, and, as every step has the same shapes, holds for all; kernels of our own say what they execute. How
+the step runs (``choices``) is decided once, so that a run that is gone on with can run the same way, to the same bits.
 """
 
 from __future__ import annotations
