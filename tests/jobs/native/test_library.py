@@ -66,7 +66,7 @@ def test_they_are_compiled_once_and_anywhere(home: Path, monkeypatch: pytest.Mon
     assert compiled.stat().st_mtime_ns == written
     (home / "full").write_text("no folder can be made here")
     monkeypatch.setattr(Path, "home", lambda: home / "full")
-    monkeypatch.setattr(library.tempfile, "mkdtemp", lambda prefix: str(_folder(home / prefix)))
+    monkeypatch.setattr("tempfile.mkdtemp", lambda prefix: str(_folder(home / prefix)))
     assert library.load.__wrapped__().twobills_mlp_forward
     assert [file.name for file in (home / "twobills-").iterdir()] == [compiled.name]
 

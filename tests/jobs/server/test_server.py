@@ -182,7 +182,7 @@ def test_the_bill_stands_beside_the_usage_and_the_sums_agree(served: Served) -> 
 
 
 def test_metrics_have_the_names_that_dashboards_read(served: Served) -> None:
-    served.client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=3)
+    served.client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=3, extra_body={"ignore_eos": True})
     page = httpx.get(f"{served.url}/metrics").text
     metrics = served.metrics()
     for name in (

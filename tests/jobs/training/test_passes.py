@@ -202,6 +202,16 @@ def test_a_short_run_is_not_compiled_and_a_long_one_is() -> None:
     assert not repays_compiling(SMALL, spec(n_steps=10**9, compile=False), device)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept", "compiled"), [(True, 0, True), (False, 1, False), ("auto", 1, True), ("auto", 0, False)]
+)
+def test_a_run_that_goes_on_keeps_its_choices_but_for_what_is_said(said: bool | str, kept: int, compiled: bool) -> None:
+    step = TrainingStep(network_of(SMALL), spec(compile=said), Device(torch.device("cpu"), "test", 1, 1e9))
+    step.choose({"attention_blocks": 7, "compiled": kept, "native": 0})
+    assert step.choices["attention_blocks"] == 7
+    assert bool(step.choices["compiled"] or step.choices["native"]) == compiled
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["llama", "arcee"])
 @pytest.mark.filterwarnings("ignore")

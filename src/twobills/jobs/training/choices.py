@@ -8,7 +8,7 @@ same whenever it is asked.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -42,6 +42,13 @@ def choose(model: ModelSpec, spec: TrainingSpec, device: Device) -> dict[str, in
         "compiled": int(compiled and not native),
         "native": int(native),
     }
+
+
+def choose_again(kept: Mapping[str, int], model: ModelSpec, spec: TrainingSpec, device: Device) -> dict[str, int]:
+    """What another process chose, but for ``compile`` where the run now says it."""
+    if spec.compile == "auto":
+        return dict(kept)
+    return {**choose(model, spec, device), "attention_blocks": kept["attention_blocks"]}
 
 
 def choose_blocks(model: ModelSpec, spec: TrainingSpec) -> int:

@@ -22,7 +22,7 @@ from twobills.jobs.native.layer import NativeLayer, runs_natively
 from twobills.jobs.nn.attention import CausalAttention
 from twobills.jobs.nn.decoder import Decoder
 from twobills.jobs.nn.profile import CountBytes, count_flops
-from twobills.jobs.training.choices import choose
+from twobills.jobs.training.choices import choose, choose_again
 from twobills.jobs.training.optimizer import Optimizer
 from twobills.jobs.training.passes import ByHand, Pass, ThroughAutograd
 from twobills.specs.training import TrainingSpec
@@ -62,8 +62,8 @@ class TrainingStep:
         return self._choices
 
     def choose(self, choices: Mapping[str, int]) -> None:
-        """Runs as another process chose to; by hand where its kernels do not run on this machine."""
-        self._choices = dict(choices)
+        """Runs as another process chose to, unless ``compile`` says otherwise; by hand where its kernels do not run."""
+        self._choices = choose_again(choices, self.network.spec, self.spec, self._device)
         self._pass, self._compiled = self._make_pass(), False
 
     def __call__(self, batch: Batch, *, lr_scale: float, accept: Accept | None = None) -> StepResult:
