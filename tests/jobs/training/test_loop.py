@@ -79,6 +79,21 @@ def test_going_on_from_any_step_gives_the_same_bits(device: Device, optimizer: s
             assert torch.equal(again.tensors()[name], tensor), name
 
 
+def test_a_run_that_goes_on_otherwise_counts_its_steps_anew(device: Device) -> None:
+    """Steps that run as before are not counted again: what the notes say holds."""
+    first = trainer(device, compile="auto")
+    run(first)
+    notes = {**first.notes(), "step_flops": 7.0, "step_bytes": 5.0}
+    for said, choices, counted in (
+        ("auto", notes["choices"], (7.0, 5.0)),
+        (False, {**notes["choices"], "compiled": 1}, (first.notes()["step_flops"], first.notes()["step_bytes"])),
+    ):
+        again = trainer(device, compile=said)
+        again.go_on(11, {**notes, "choices": choices})
+        run(again)
+        assert (again.notes()["step_flops"], again.notes()["step_bytes"]) == counted
+
+
 def test_a_skipped_step_changes_nothing(device: Device) -> None:
     class Refuses(SpikeGuard):
         def __call__(self, loss: float, grad_norm: float) -> bool:

@@ -154,12 +154,16 @@ class Trainer:
 
     def go_on(self, n_done: int, notes: Mapping[str, Any]) -> None:
         """Goes on after ``n_done`` steps, the tensors having been copied into ``tensors()``."""
+        as_before = True
         if isinstance(self._step, TrainingStep) and notes.get("choices"):
             self._step.choose(notes["choices"])
+            as_before = self._step.choices == notes["choices"]
         self._step.refresh()
         self.n_done, self.elapsed_s = n_done, notes["elapsed_s"]
-        # counted by the process that took the first step: counting again would run this one under a counter
-        self._step.flops, self._step.bytes = notes["step_flops"], notes["step_bytes"]
+        if (
+            as_before
+        ):  # counted by the process that took the first step: counting again would run this one under a counter
+            self._step.flops, self._step.bytes = notes["step_flops"], notes["step_bytes"]
         self._guard.restore(notes["losses"])
 
 
