@@ -157,16 +157,31 @@ static void attention_forward(const Heads& heads, bf16* qkv, const bf16* cos, co
   }
 }
 
-// One query's probabilities again, and the gradient of its scores: p (dp - delta) scale.
-struct Gradient {
-  Vector probability, score;
+// One query on the way back: its rows of scores and of their gradients, and what it was normalised by.
+struct Query {
+  const float* scores;
+  const float* grads;  // of probabilities
+  bf16* grad_scores;
+  Size position;
+  float log_sum, delta;  // delta: sum of probabilities times their gradients
+  const bf16* forbidden;
 };
 
-INLINE Gradient gradient_of(const float* scores, const float* grads, Size position, Size key, float scale,
-                            float log_sum, float delta, const bf16* forbidden) {
-  const Vector p = _mm512_maskz_mov_ps(
-      seen(position, key), exponential(_mm512_sub_ps(scaled(scores, key, scale, forbidden), all(log_sum))));
-  return {p, _mm512_mul_ps(_mm512_mul_ps(p, all(scale)), _mm512_sub_ps(load(grads + key), all(delta)))};
+// Two queries' probabilities again, and the gradients p (dp - delta) scale of their scores: both as pairs along the
+// queries, the gradients also row by row. The second query may be none: zeros.
+INLINE void gradients(const Query (&queries)[2], Size n_keys, float scale, Pair* probability_pairs, Pair* score_pairs) {
+  for (Size k = 0; k < n_keys; k += kLanes) {
+    Vector p[2] = {zeros(), zeros()}, s[2] = {zeros(), zeros()};
+    for (int j = 0; j < 2 && queries[j].scores; j++) {
+      const Query& q = queries[j];
+      const Vector score = scaled(q.scores, k, scale, q.forbidden);
+      p[j] = _mm512_maskz_mov_ps(seen(q.position, k), exponential(_mm512_sub_ps(score, all(q.log_sum))));
+      s[j] = _mm512_mul_ps(_mm512_mul_ps(p[j], all(scale)), _mm512_sub_ps(load(q.grads + k), all(q.delta)));
+      store(q.grad_scores + k, s[j]);
+    }
+    _mm512_storeu_si512(probability_pairs + k, interleaved(p[0], p[1]));
+    _mm512_storeu_si512(score_pairs + k, interleaved(s[0], s[1]));
+  }
 }
 
 INLINE float dot(const bf16* a, const bf16* b, Size n) {
@@ -210,25 +225,14 @@ static void attention_backward(const Heads& heads, const bf16* grad_mixed, const
         to_floats<false>(words(queries), row / 2, 1, block.n, k_head, P, D / 2, block.n_keys, scores, P);
         to_floats<false>(words(grad_mixed + at), width / 2, 1, block.n, v_head, P, D / 2, block.n_keys, grads, P);
         for (Size i = 0; i < block.n; i += 2) {
-          float log_sum[2] = {}, delta[2] = {};
-          const bf16* row_forbidden[2] = {};
-          const Size n = std::min<Size>(2, block.n - i);
-          for (Size j = 0; j < n; j++) {
+          Query pair[2] = {};
+          for (Size j = 0; j < std::min<Size>(2, block.n - i); j++) {
             const Size token = first + start + i + j, place = at + (i + j) * width;
-            log_sum[j] = log_sums[token * heads.n_heads + head];
-            delta[j] = dot(grad_mixed + place, mixed + place, D);
-            if (forbidden) row_forbidden[j] = forbidden + token * P;
+            pair[j] = {scores + (i + j) * P, grads + (i + j) * P, grad_scores + (i + j) * P, start + i + j,
+                       log_sums[token * heads.n_heads + head], dot(grad_mixed + place, mixed + place, D),
+                       forbidden ? forbidden + token * P : nullptr};
           }
-          for (Size k = 0; k < block.n_keys; k += kLanes) {
-            Gradient found[2] = {{zeros(), zeros()}, {zeros(), zeros()}};
-            for (Size j = 0; j < n; j++) {
-              found[j] = gradient_of(scores + (i + j) * P, grads + (i + j) * P, start + i + j, k, heads.scale(),
-                                     log_sum[j], delta[j], row_forbidden[j]);
-              store(grad_scores + (i + j) * P + k, found[j].score);
-            }
-            _mm512_storeu_si512(p_pairs + i / 2 * P + k, interleaved(found[0].probability, found[1].probability));
-            _mm512_storeu_si512(s_pairs + i / 2 * P + k, interleaved(found[0].score, found[1].score));
-          }
+          gradients(pair, block.n_keys, heads.scale(), p_pairs + i / 2 * P, s_pairs + i / 2 * P);
         }
         interleave_rows(queries, row, block.n, D, q_pairs, D);
         interleave_rows(grad_mixed + at, width, block.n, D, o_pairs, D);

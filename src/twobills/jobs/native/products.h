@@ -9,11 +9,11 @@
 
 namespace twobills {
 
-constexpr int kRows = 6;      // of a tile
-constexpr int kVectors = 4;   // of a tile's row
+constexpr int kRows = 6;     // of a tile
+constexpr int kVectors = 4;  // of a tile's row
 constexpr Size kPanel = kVectors * kLanes;
-constexpr Size kRowBlock = 96;     // rows that go through all panels before the next rows do
-constexpr Size kOuterRows = 48;    // of a weight's gradient, from one panel
+constexpr Size kRowBlock = 96;       // rows that go through all panels before the next rows do
+constexpr Size kOuterRows = 48;      // of a weight's gradient, from one panel
 constexpr Size kOuterTokens = 2048;  // contracted at once: what a panel of them takes stays near the core
 
 // Adds to the sums; ``words`` of row r stand at r * row_stride + k * pair_stride for the k-th pair.
@@ -158,7 +158,8 @@ static void add_outer(Rows grads, Size n_outputs, Rows inputs, Size n_inputs, bf
 #pragma omp for schedule(static)
       for (Size i = 0; i < n_narrow; i += narrow_panel)
         interleave_rows(narrow.data + start * narrow.stride + i, narrow.stride, n_tokens,
-                        std::min(narrow_panel, n_narrow - i), whole + i * n_pairs, std::min(narrow_panel, n_narrow - i));
+                        std::min(narrow_panel, n_narrow - i), whole + i * n_pairs,
+                        std::min(narrow_panel, n_narrow - i));
 #pragma omp for schedule(dynamic)
       for (Size j = 0; j < n_wide; j += wide_panel) {
         const Size n_here = std::min(wide_panel, n_wide - j);

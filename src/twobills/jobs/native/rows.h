@@ -63,7 +63,8 @@ static void mlp_forward(const bf16* up, bool gated, Size n_rows, Size d_ff, bf16
     const bf16* row = up + r * d_ff * (gated ? 2 : 1);
     for (Size i = 0; i < d_ff; i += kLanes) {
       const Vector x = load(row + i), relu = _mm512_max_ps(zeros(), x);
-      const Vector y = gated ? _mm512_mul_ps(_mm512_mul_ps(x, sigmoid(x)), load(row + d_ff + i)) : _mm512_mul_ps(relu, relu);
+      const Vector y = gated ? _mm512_mul_ps(_mm512_mul_ps(x, sigmoid(x)), load(row + d_ff + i))
+                             : _mm512_mul_ps(relu, relu);
       store(hidden + r * d_ff + i, y);
     }
   }

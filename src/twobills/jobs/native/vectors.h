@@ -88,8 +88,8 @@ INLINE Vector sigmoid(Vector x) {
 }
 
 INLINE void store_pair_rows(Pair* to, __m512i row_0, __m512i row_1) {
-  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5,
-                                       36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
+                                       5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
   const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
   _mm512_storeu_si512(to, _mm512_permutex2var_epi16(row_0, low, row_1));
   _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi16(row_0, high, row_1));
@@ -124,7 +124,8 @@ INLINE void transpose_16x16(const bf16* from, Size stride, Pair* to, Size to_str
     a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
   }
   UNROLL for (int i = 0; i < 4; i++) {
-    const __m512i low_0 = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88), low_1 = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xdd);
+    const __m512i low_0 = _mm512_shuffle_i32x4(a[i], a[i + 4], 0x88);
+    const __m512i low_1 = _mm512_shuffle_i32x4(a[i], a[i + 4], 0xdd);
     const __m512i high_0 = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0x88);
     const __m512i high_1 = _mm512_shuffle_i32x4(a[i + 8], a[i + 12], 0xdd);
     _mm512_storeu_si512(to + i * to_stride, _mm512_shuffle_i32x4(low_0, high_0, 0x88));
